@@ -1,0 +1,181 @@
+"""Typed JSON-lines records that a run emits; their writer and their reader. Knows no torch.
+
+Every line is one record, appended with a single write, so that a reader sees whole lines or none and a killed
+writer leaves at most one line without its end.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from abcore.specs.base import Spec
+from abcore.specs.refusals import Problem
+
+PhaseName = Literal["transfer", "finetune"]
+
+
+class _Record(Spec):
+    time: float = Field(default_factory=time.time, description="UNIX seconds.")
+
+
+class RunStarted(_Record):
+    """The child is up, its inputs are loaded."""
+
+    type: Literal["run.started"] = "run.started"
+    device: str
+    versions: dict[str, str]
+
+
+class Resumed(_Record):
+    """Training goes on from a checkpoint instead of from the beginning."""
+
+    type: Literal["run.resumed"] = "run.resumed"
+    checkpoint: str
+    phase: PhaseName
+    epoch: int
+    step: int
+
+
+class PhaseStarted(_Record):
+    """A phase begins (or is entered again after a resume)."""
+
+    type: Literal["phase.started"] = "phase.started"
+    phase: PhaseName
+    epochs: int
+    steps_per_epoch: int
+
+
+class PhaseFinished(_Record):
+    """A phase is done."""
+
+    type: Literal["phase.finished"] = "phase.finished"
+    phase: PhaseName
+    seconds: float
+
+
+class Metrics(_Record):
+    """Named figures at one step. `step` counts optimizer steps from the start of the phase; `epoch` from 0."""
+
+    type: Literal["metrics"] = "metrics"
+    phase: PhaseName
+    epoch: int
+    step: int
+    values: dict[str, float]
+
+
+class Progress(_Record):
+    """How far the whole run is: `fraction` in 0..1 of all steps of all phases."""
+
+    type: Literal["progress"] = "progress"
+    phase: PhaseName
+    epoch: int
+    step: int
+    fraction: float
+    images_per_second: float
+    eta_seconds: float
+
+
+class CheckpointSaved(_Record):
+    """A checkpoint is on disk, whole; `file` is relative to the workspace."""
+
+    type: Literal["checkpoint.saved"] = "checkpoint.saved"
+    file: str
+    phase: PhaseName
+    epoch: int
+    step: int
+    size_bytes: int
+    sha256: str
+
+
+class Note(_Record):
+    """Something that a reader of the job should know. `code` is stable."""
+
+    type: Literal["note"] = "note"
+    level: Literal["info", "warning"]
+    code: str
+    message: str
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+class Interrupted(_Record):
+    """The run was asked to stop and has saved where it was."""
+
+    type: Literal["run.interrupted"] = "run.interrupted"
+
+
+class Failed(_Record):
+    """The run cannot go on, whoever runs it: the input is wrong."""
+
+    type: Literal["run.failed"] = "run.failed"
+    problems: tuple[Problem, ...]
+
+
+class Finished(_Record):
+    """All outputs are on disk."""
+
+    type: Literal["run.finished"] = "run.finished"
+    seconds: float
+
+
+Record = Annotated[
+    RunStarted
+    | Resumed
+    | PhaseStarted
+    | PhaseFinished
+    | Metrics
+    | Progress
+    | CheckpointSaved
+    | Note
+    | Interrupted
+    | Failed
+    | Finished,
+    Field(discriminator="type"),
+]
+_RECORD: TypeAdapter[Record] = TypeAdapter(Record)
+
+
+class EventWriter:
+    """Appends records to a file. A torn last line, left by a killed writer, is cut off first."""
+
+    def __init__(self, path: Path) -> None:
+        if path.exists():
+            content = path.read_bytes()
+            if not content.endswith(b"\n"):
+                with path.open("r+b") as torn:
+                    torn.truncate(content.rfind(b"\n") + 1)
+        self._file = path.open("ab", buffering=0)
+
+    def emit(self, record: Record) -> None:
+        """Append one record; visible to readers when this returns."""
+        self._file.write(record.model_dump_json().encode() + b"\n")
+
+    def close(self) -> None:
+        """Close the file; the writer cannot be used any more."""
+        self._file.close()
+
+
+class EventReader:
+    """Reads the records that were appended since the last read."""
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        self._path = path
+        self.offset = offset
+
+    def read(self) -> Iterator[Record]:
+        """Yield the whole lines that are new; a line without its end is left for the next call.
+
+        Raises:
+            pydantic.ValidationError: a line is not a known record.
+        """
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self.offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self.offset += len(line)
+                yield _RECORD.validate_json(line)

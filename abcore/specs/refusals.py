@@ -1,0 +1,32 @@
+"""Why something cannot be done, told so that its user can mend it."""
+
+from typing import Any
+
+from abcore.specs.base import Spec
+
+
+class Problem(Spec):
+    """One thing that is wrong: where, what, and what would be right.
+
+    `code` is stable and machine-readable (`taps.not_found`); `where` is a path into what the user sent
+    (`student.depth`, `archive:train/cat/3.png`, `checkpoint:conv1.weight`); `allowed` lists what would have been
+    accepted, as far as it can be listed; `hint` says what to do.
+    """
+
+    code: str
+    message: str
+    where: str | None = None
+    value: Any = None
+    allowed: tuple[str, ...] = ()
+    hint: str | None = None
+
+
+class Refusal(Exception):
+    """The request, upload or spec itself is wrong: trying again unchanged cannot help.
+
+    A run that raises it is not retried. Everything else that escapes a run is a crash, and is.
+    """
+
+    def __init__(self, code: str, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.problem = Problem(code=code, message=message, **details)

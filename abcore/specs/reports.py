@@ -1,0 +1,125 @@
+"""What the core found out, as data: descriptions of networks, reports on uploads, results of runs."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from abcore.specs.architectures import ImageShape, ModelSpec, Normalization
+from abcore.specs.base import Spec
+from abcore.specs.refusals import Problem
+
+
+class TapPoint(Spec):
+    """A pre-activation feature map: where it is computed and its shape for one image."""
+
+    name: str = Field(
+        description="`path` of the activation module that reads it, `path#k` for that module's k-th call."
+    )
+    channels: int
+    height: int
+    width: int
+
+    @property
+    def neurons(self) -> int:
+        """Neurons an image: channels × height × width."""
+        return self.channels * self.height * self.width
+
+
+class ModelDescription(Spec):
+    """A network without its weights."""
+
+    spec: ModelSpec
+    num_parameters: int = Field(description="Trainable parameters.")
+    num_macs: int = Field(description="Multiply-accumulates of one forward pass of one image.")
+    size_bytes: int = Field(description="Parameters and buffers in float32.")
+    taps: tuple[TapPoint, ...] = Field(description="Tap points found automatically, shallow to deep.")
+
+
+class TapPair(Spec):
+    """A student tap and the teacher tap whose boundaries it learns; the connector is a 1x1 convolution and BN."""
+
+    student: TapPoint
+    teacher: TapPoint
+    connector_parameters: int
+
+
+class DistillationPlan(Spec):
+    """What a job would do, known before it is queued."""
+
+    student: ModelDescription
+    teacher: ModelDescription
+    pairs: tuple[TapPair, ...]
+    compression: float = Field(description="Teacher parameters over student parameters.")
+
+
+class SplitReport(Spec):
+    """One split of a dataset: how many images, and how many of each class."""
+
+    num_images: int
+    class_counts: tuple[int, ...]
+
+
+class DatasetReport(Spec):
+    """What verification found in a dataset. `mean` and `std` are of the training split, in the [0, 1] pixel range."""
+
+    format: Literal["imagefolder", "npz", "idx"]
+    image: ImageShape
+    classes: tuple[str, ...]
+    splits: dict[str, SplitReport]
+    normalization: Normalization
+    warnings: tuple[Problem, ...] = ()
+
+
+class TeacherReport(Spec):
+    """What verification found in a teacher's checkpoint."""
+
+    description: ModelDescription
+    format: Literal["safetensors", "torch"]
+    dtype: str
+    renames: tuple[str, ...] = Field(
+        default=(), description="Key prefixes and nestings that were undone, in order."
+    )
+    warnings: tuple[Problem, ...] = ()
+
+
+class Accuracy(Spec):
+    """Of one network on one split. Fractions in 0..1; `loss` is the mean cross-entropy in nats."""
+
+    top1: float
+    top5: float
+    loss: float
+    num_images: int
+
+
+class TapSimilarity(Spec):
+    """Boundary similarity at one tap pair: share of neurons of student and teacher on the same side of zero, 0..1."""
+
+    student: str
+    teacher: str
+    before: float | None = Field(description="Before the transfer phase (a random student: about 0.5).")
+    after: float | None = Field(description="After the transfer phase.")
+
+
+class OutputFile(Spec):
+    """A file that a run leaves in `outputs/`, to be published."""
+
+    name: str = Field(description="File name; also its name as an artifact.")
+    kind: Literal["student", "report", "teacher", "dataset", "log"]
+    media_type: str
+    size_bytes: int
+    sha256: str
+
+
+class DistillReport(Spec):
+    """`report.json`: what came out of a distillation."""
+
+    student: ModelDescription
+    teacher: ModelDescription
+    student_accuracy: dict[str, Accuracy] = Field(description="By split.")
+    teacher_accuracy: dict[str, Accuracy] = Field(description="By split.")
+    agreement: dict[str, float] = Field(
+        description="By split: share of images on which both say the same class, 0..1."
+    )
+    boundary_similarity: tuple[TapSimilarity, ...]
+    training_seconds: float
+    versions: dict[str, str]

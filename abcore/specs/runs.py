@@ -1,0 +1,80 @@
+"""One piece of work for the child process: `run.json` of a workspace, and the exit codes it answers with.
+
+A workspace is a folder:
+
+    run.json            a `Run`
+    inputs/             teacher.safetensors, dataset.safetensors (verified), or `upload` (untrusted, as it came)
+    checkpoints/        resume state, newest last
+    outputs/            files to publish; `result.json` (a `RunResult`) comes last: where it is, all is there
+    events.jsonl        what happened, one `abcore.events` record a line, appended
+    log.txt             standard output and error of the child, written by whoever started it
+"""
+
+from enum import IntEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from abcore.specs.architectures import Architecture, ModelSpec, Normalization
+from abcore.specs.base import Spec
+from abcore.specs.recipes import Recipe
+from abcore.specs.reports import DatasetReport, DistillReport, OutputFile, TeacherReport
+
+
+class ExitCode(IntEnum):
+    """How a child ended. Any other code is a crash."""
+
+    DONE = 0
+    REFUSED = 65  # the input is wrong; a `failed` event says how; trying again cannot help
+    INTERRUPTED = 75  # asked to stop; a checkpoint was written; run the same workspace again to go on
+
+
+class Outputs(Spec):
+    """Which files a job leaves behind besides `report.json`."""
+
+    formats: tuple[Literal["safetensors"], ...] = ("safetensors",)
+
+
+class DistillRun(Spec):
+    """Train `student` on the dataset, with what the teacher knows. `teacher` is null for a student trained alone."""
+
+    task: Literal["distill"] = "distill"
+    student: Architecture
+    teacher: ModelSpec | None
+    normalization: Normalization
+    recipe: Recipe
+    outputs: Outputs = Outputs()
+    checkpoint_seconds: float = Field(default=30.0, gt=0, description="Longest time between two checkpoints.")
+
+
+class VerifyTeacherRun(Spec):
+    """Read an untrusted checkpoint, hold it against its architecture, leave `outputs/teacher.safetensors`."""
+
+    task: Literal["verify_teacher"] = "verify_teacher"
+    model: ModelSpec
+
+
+class VerifyDatasetRun(Spec):
+    """Read an untrusted archive, leave `outputs/dataset.safetensors` (uint8 images, int64 labels, by split)."""
+
+    task: Literal["verify_dataset"] = "verify_dataset"
+    filename: str = Field(
+        description="Name the upload had; a hint for its format, which is found from its bytes."
+    )
+    image_size: int | None = Field(
+        default=None, ge=4, le=1024, description="Resize and centre-crop to this square."
+    )
+    holdout_fraction: float = Field(
+        default=0.1, gt=0, lt=1, description="Share of train held out where no val or test is."
+    )
+    max_bytes: int = Field(default=8 * 2**30, gt=0, description="Largest decoded size accepted.")
+
+
+Run = Annotated[DistillRun | VerifyTeacherRun | VerifyDatasetRun, Field(discriminator="task")]
+
+
+class RunResult(Spec):
+    """`outputs/result.json`."""
+
+    report: DistillReport | TeacherReport | DatasetReport
+    files: tuple[OutputFile, ...]
