@@ -1,0 +1,61 @@
+# Every target sets up what it needs: a virtual environment of its own, made when it is missing or stale.
+#
+#   make demo         train a teacher, distil it through the service, print the comparison   (~2 min after set-up)
+#   make test         all quick tests, with the coverage of abcore and store                 (< 10 min on 2 cores)
+#   make check        ruff, mypy, import-linter, migrations against models
+#   make up           the whole service on this machine: API, worker, broker
+#   make test-slow    the proofs that take minutes
+#   make bench        every published figure again
+#
+# PYTHON=python3.12 make ...   another interpreter (>= 3.11)
+# PIP_FLAGS="..."              passed to pip, for a mirror or a wheel folder
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PIP_FLAGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := abcore api benchmarks client demo leash migrations server store tests worker
+
+.PHONY: demo test test-slow check format up bench clean
+
+$(STAMP): pyproject.toml client/pyproject.toml constraints.txt
+	@echo "==> Setting up $(VENV) with $(PYTHON) (about two minutes, 1.6 GB: most of it is torch)"
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "abdistill needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: PYTHON=python3.11 make")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) \
+		--constraint constraints.txt --editable client --editable '.[bench,demo,dev,timm]'
+	@touch $@
+
+demo: $(STAMP)
+	@echo "==> Demo: a teacher goes in over HTTP, a compressed student comes out (DATASET=$(or $(DATASET),digits))"
+	@DATASET='$(DATASET)' DATA='$(DATA)' $(BIN)/python -m demo
+
+test: $(STAMP)
+	@echo "==> Tests: all but the slow ones, on SQLite and on a PostgreSQL that they start themselves"
+	@$(BIN)/python -m coverage erase
+	@$(BIN)/python -m coverage run -m pytest -m "not slow" --durations=10 $(TESTS)
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report --fail-under=90
+
+test-slow: $(STAMP)
+	@echo "==> Slow proofs"
+	@$(BIN)/python -m pytest -m slow --timeout=1800 $(TESTS)
+
+check: $(STAMP)
+	@echo "==> ruff";            $(BIN)/ruff check $(SOURCES) && $(BIN)/ruff format --check $(SOURCES)
+	@echo "==> mypy --strict";   $(BIN)/mypy
+	@echo "==> import-linter";   $(BIN)/lint-imports
+	@echo "==> migrations";      $(BIN)/python -m migrations.check
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix-only --quiet $(SOURCES); $(BIN)/ruff format --quiet $(SOURCES)
+
+up: $(STAMP)
+	@$(BIN)/abdistill-server up
+
+bench: $(STAMP)
+	@$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage* demo-output
