@@ -1,0 +1,10 @@
+"""Everything that outlives a process: rows in a database, files in a blob store, rings on a broker.
+
+The database is the truth about a job; a broker message is only a doorbell. Knows no torch and no HTTP.
+
+- `settings`, `database`, `models`, `schema`      the ground
+- `jobs`                                          a user's side of a job: submit, list, cancel, pause
+- `leases`, `progress`, `sweep`                   a worker's side: claim, renew, record, finish, take back
+- `teachers`, `datasets`, `artifacts`, `blobs`    what goes in and what comes out
+- `keys`, `queue`                                 who may ask, and how a worker hears of it
+"""

@@ -1,0 +1,117 @@
+"""What the store can answer instead of a row. A class's docstring is its message when none is given."""
+
+from typing import ClassVar
+
+
+class StoreError(Exception):
+    """The store could not do what was asked."""
+
+    code: ClassVar[str] = "store.error"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
+
+
+class BadCursor(StoreError):
+    """The cursor is not one that a list has returned: pass a page's next_cursor back unchanged, or none."""
+
+    code = "cursor.invalid"
+
+
+class UnsupportedUrl(StoreError):
+    """The address names a kind of database or blob store that this version cannot use."""
+
+    code = "settings.url"
+
+
+class Unauthenticated(StoreError):
+    """The API key is unknown or was revoked."""
+
+    code = "key.invalid"
+
+
+class NotFound(StoreError):
+    """There is no such object in this project."""
+
+    code = "not_found"
+
+    def __init__(self, kind: str, id_: str) -> None:
+        super().__init__(f"There is no {kind} {id_!r} in this project.")
+
+
+class Conflict(StoreError):
+    """The object is in a state in which this cannot be done."""
+
+    code = "conflict"
+
+
+class IdempotencyConflict(Conflict):
+    """This Idempotency-Key was used before with another request body: use a new key for a new request."""
+
+    code = "idempotency.conflict"
+
+
+class NotReady(Conflict):
+    """A job can only use a teacher and a dataset whose verification succeeded."""
+
+    code = "upload.not_ready"
+
+
+class AlreadyUploaded(Conflict):
+    """Other content was uploaded here before: create a new object for new content."""
+
+    code = "upload.exists"
+
+
+class InUse(Conflict):
+    """A job that has not ended uses it: cancel that job, or wait for its end."""
+
+    code = "in_use"
+
+
+class NotCancellable(Conflict):
+    """The job has ended: there is nothing left to cancel."""
+
+    code = "job.not_cancellable"
+
+
+class NotPausable(Conflict):
+    """Only a queued or running job can be paused."""
+
+    code = "job.not_pausable"
+
+
+class NotPaused(Conflict):
+    """Only a paused job can be resumed."""
+
+    code = "job.not_paused"
+
+
+class LeaseLost(StoreError):
+    """The job is no longer this worker's: stop its child and write nothing more about it."""
+
+    code = "lease.lost"
+
+
+class BlobError(StoreError):
+    """The blob store could not do what was asked."""
+
+    code = "blob.error"
+
+
+class BadBlobKey(BlobError):
+    """A blob key is relative, made of plain names and slashes."""
+
+    code = "blob.bad_key"
+
+
+class BlobMissing(BlobError):
+    """There is no file at this key."""
+
+    code = "blob.missing"
+
+
+class BlobCorrupt(BlobError):
+    """The file's bytes are not those that were stored."""
+
+    code = "blob.corrupt"

@@ -1,0 +1,12 @@
+"""Ids say their kind and sort by time of creation: `job_01J...`."""
+
+from typing import Literal
+
+from ulid import ULID
+
+Prefix = Literal["art", "dst", "job", "key", "prj", "tch", "up", "wrk"]
+
+
+def new_id(prefix: Prefix) -> str:
+    """Return a fresh id: the prefix, an underscore, and a ULID (48 bits of time, 80 random ones)."""
+    return f"{prefix}_{ULID()}"

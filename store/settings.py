@@ -1,0 +1,87 @@
+"""The service's settings, from `ABDISTILL_*` environment variables; each has a default that works on one machine."""
+
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL
+
+
+class Settings(BaseSettings):
+    """What API, worker and server must agree on. `ABDISTILL_PORT=9000` sets `port`, and so on."""
+
+    model_config = SettingsConfigDict(env_prefix="ABDISTILL_")
+
+    data_dir: Path = Field(
+        default=Path(".abdistill"),
+        description="Folder of everything that the service keeps on this machine. Made absolute at start.",
+    )
+    database_url: str = Field(
+        default="",
+        description="`sqlite:///path` or `postgresql://user:password@host/name`. Empty: `abdistill.db` in data_dir.",
+    )
+    broker_url: str | None = Field(
+        default=None,
+        description="`redis://host/0` or `redis+socket:///path`. None: `abdistill-server up` starts an embedded Valkey "
+        "in data_dir; without any broker workers still find jobs, by polling.",
+    )
+    blobs_url: str = Field(default="", description="`file:///path`. Empty: the folder `blobs` in data_dir.")
+    workspace_dir: Path = Field(
+        default=Path("workspaces"),
+        description="Folder of running jobs' files; inside data_dir unless absolute.",
+    )
+    host: str = Field(default="127.0.0.1", description="Address that the API listens on.")
+    port: int = Field(default=8420, ge=0, le=65535, description="Port of the API; 0: any free one.")
+    max_upload_bytes: int = Field(default=8 * 2**30, gt=0, description="Largest body of an upload, in bytes.")
+    worker_slots: int = Field(
+        default=1, ge=1, le=64, description="Jobs that one worker runs at once; one a GPU."
+    )
+    device: str = Field(default="auto", description="`cpu`, `cuda`, `cuda:N`, or `auto`: CUDA where it is.")
+    lease_seconds: float = Field(
+        default=60.0, gt=0, description="A job whose worker was silent for this long is taken back."
+    )
+    heartbeat_seconds: float = Field(
+        default=10.0, gt=0, description="Time between two renewals of a lease; at most a third of it."
+    )
+    poll_seconds: float = Field(default=5.0, gt=0, description="How often an idle worker looks for a job.")
+    sweep_seconds: float = Field(
+        default=15.0,
+        gt=0,
+        description="Time between two searches for lost jobs, by whichever process comes first.",
+    )
+    max_crashes: int = Field(default=3, ge=1, description="A job ends as failed at this many crashes.")
+    grace_seconds: float = Field(
+        default=20.0, gt=0, description="Time that a child has to write a checkpoint when asked to stop."
+    )
+
+    @model_validator(mode="after")
+    def _fill_in(self) -> Self:
+        self.data_dir = self.data_dir.expanduser().absolute()
+        if not self.database_url:
+            url = URL.create("sqlite", database=str(self.data_dir / "abdistill.db"))
+            self.database_url = url.render_as_string(hide_password=False)
+        self.blobs_url = self.blobs_url or (self.data_dir / "blobs").as_uri()
+        self.workspace_dir = self.data_dir / self.workspace_dir.expanduser()
+        return self
+
+    @model_validator(mode="after")
+    def _heartbeat_fits_the_lease(self) -> Self:
+        if self.heartbeat_seconds * 3 > self.lease_seconds:
+            raise ValueError(
+                f"heartbeat_seconds is {self.heartbeat_seconds:g} and lease_seconds {self.lease_seconds:g}: a lease "
+                f"must outlive two lost heartbeats; set heartbeat_seconds to at most {self.lease_seconds / 3:g}"
+            )
+        return self
+
+    @property
+    def abandon_seconds(self) -> float:
+        """Age of the last good renewal at which a worker kills its own child: well before anyone else may start one."""
+        return 0.75 * self.lease_seconds
+
+
+@cache
+def get_settings() -> Settings:
+    """Return this process's settings, read from the environment once."""
+    return Settings()
