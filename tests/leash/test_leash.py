@@ -188,6 +188,43 @@ def test_both_watchers_killed_at_once_still_end_the_commands_group(
     assert tree.becomes(lambda living: not living, ORPHAN_SECONDS), tree.living()
 
 
+@pytest.mark.parametrize("network", [True, False])
+def test_spawner_and_watchers_killed_at_once_still_end_the_command(
+    tree, tmp_path: Path, network: bool
+) -> None:
+    """Nobody is left who could kill: the kernel does it."""
+    told = tmp_path / "told"
+    program = textwrap.dedent("""
+        import os, sys, leash
+        leashed = leash.spawn(["sleep", "600"], limits=leash.Limits(network=sys.argv[2] == "True"))
+        with open(sys.argv[1] + ".new", "w") as file:
+            print(leashed.pid, leashed.command_pid, file=file)
+        os.rename(sys.argv[1] + ".new", sys.argv[1])
+        leashed.wait()
+    """)
+    spawner = subprocess.Popen([sys.executable, "-c", program, str(told), str(network)], env=tree.env)
+    assert tree.becomes(lambda _: told.exists())
+    outer, command = (int(pid) for pid in told.read_text().split())
+    watchers = [outer, int(Path(f"/proc/{command}/stat").read_text().rpartition(")")[2].split()[1])]
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for process in (spawner.pid, *watchers):
+            os.kill(process, number)
+    spawner.wait()
+    assert tree.becomes(lambda living: not living, ORPHAN_SECONDS), tree.living()
+
+
+@pytest.mark.timeout(20)
+def test_a_reader_sees_the_command_close_its_output(tree) -> None:
+    """The watchers hold no copy of it."""
+    leashed = leash.spawn(["sh", "-c", "exec >&-; sleep 600"], env=tree.env, stdout=subprocess.PIPE)
+    assert leashed.stdout is not None
+    with leashed.stdout:
+        assert leashed.stdout.read() == b""
+    assert leashed.returncode is None
+    leashed.kill()
+    leashed.wait()
+
+
 def test_a_signal_to_the_leash_is_a_request_to_end(tree, tmp_path: Path) -> None:
     leashed = start_family(tree, tmp_path)
     os.kill(leashed.pid, signal.SIGTERM)
