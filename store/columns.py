@@ -4,7 +4,7 @@ import json
 import math
 from typing import Any
 
-from sqlalchemy import JSON, Double, MetaData, Text
+from sqlalchemy import JSON, Double, MetaData, String
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
@@ -74,10 +74,10 @@ def to_json(value: Any) -> str:
     return json.dumps(storable(value), allow_nan=False, separators=(",", ":"))
 
 
-class CleanText(TypeDecorator[str]):
-    """Text from outside: any Python string can be stored."""
+class CleanString(TypeDecorator[str]):
+    """Text from outside: any Python string can be stored, and looked for."""
 
-    impl = Text
+    impl = String
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - sqlalchemy's signature

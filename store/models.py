@@ -5,7 +5,7 @@ from typing import Any, Literal
 from sqlalchemy import BigInteger, CheckConstraint, Double, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
-from store.columns import Base, CleanText, json_type, unix_now
+from store.columns import Base, CleanString, json_type, unix_now
 
 JobKind = Literal["distill", "verify_teacher", "verify_dataset"]
 JobState = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
@@ -16,7 +16,7 @@ Json = dict[str, Any]
 ENDED: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled"})
 DEFAULT_PROJECT = "prj_default"
 
-_Id = String(40)
+_Id = CleanString(40)
 _Sha256 = String(64)
 
 
@@ -31,7 +31,7 @@ class Project(Base):
     __tablename__ = "projects"
 
     id: Mapped[str] = mapped_column(_Id, primary_key=True)
-    name: Mapped[str] = mapped_column(CleanText)
+    name: Mapped[str] = mapped_column(CleanString)
     created_at: Mapped[float] = mapped_column(Double, default=unix_now())
 
 
@@ -43,7 +43,7 @@ class ApiKey(Base):
 
     id: Mapped[str] = mapped_column(_Id, primary_key=True)
     project_id: Mapped[str] = mapped_column(_Id, ForeignKey("projects.id"))
-    name: Mapped[str] = mapped_column(CleanText)
+    name: Mapped[str] = mapped_column(CleanString)
     secret_sha256: Mapped[str] = mapped_column(_Sha256, unique=True)
     hint: Mapped[str] = mapped_column(String(8))
     scopes: Mapped[list[str]] = mapped_column(json_type)
@@ -59,9 +59,9 @@ class _Upload:
     """
 
     id: Mapped[str] = mapped_column(_Id, primary_key=True)
-    name: Mapped[str] = mapped_column(CleanText)
+    name: Mapped[str] = mapped_column(CleanString)
     state: Mapped[UploadState] = mapped_column(String(16), default="pending")
-    state_detail: Mapped[str | None] = mapped_column(CleanText)
+    state_detail: Mapped[str | None] = mapped_column(CleanString)
     upload_sha256: Mapped[str | None] = mapped_column(_Sha256)
     upload_bytes: Mapped[int | None] = mapped_column(BigInteger)
     blob_key: Mapped[str | None] = mapped_column(String(512))
@@ -116,7 +116,7 @@ class Job(Base):
         UniqueConstraint("project_id", "idempotency_key"),
         Index(None, "project_id", "kind", "created_at", "id"),
         Index(None, "project_id", "kind", "state", "created_at", "id"),
-        Index("ix_jobs_claimable", text("priority DESC"), "created_at", "id",
+        Index("ix_jobs_claimable", "priority", "created_at", "id",
               sqlite_where=text("state = 'queued'"), postgresql_where=text("state = 'queued'")),
         Index("ix_jobs_leased", "lease_expires_at",
               sqlite_where=text("state = 'running'"), postgresql_where=text("state = 'running'")),
@@ -131,10 +131,10 @@ class Job(Base):
     id: Mapped[str] = mapped_column(_Id, primary_key=True)
     project_id: Mapped[str] = mapped_column(_Id, ForeignKey("projects.id"))
     kind: Mapped[JobKind] = mapped_column(String(16))
-    name: Mapped[str | None] = mapped_column(CleanText)
+    name: Mapped[str | None] = mapped_column(CleanString)
     labels: Mapped[dict[str, str]] = mapped_column(json_type)
     state: Mapped[JobState] = mapped_column(String(16), default="queued")
-    state_reason: Mapped[str | None] = mapped_column(CleanText)
+    state_reason: Mapped[str | None] = mapped_column(CleanString)
     stop_requested: Mapped[StopRequest | None] = mapped_column(String(8))
     priority: Mapped[int] = mapped_column(default=0)
     spec: Mapped[Json] = mapped_column(json_type)
@@ -142,7 +142,7 @@ class Job(Base):
     plan: Mapped[Json | None] = mapped_column(json_type)
     teacher_id: Mapped[str | None] = mapped_column(_Id, ForeignKey("teachers.id"))
     dataset_id: Mapped[str | None] = mapped_column(_Id, ForeignKey("datasets.id"))
-    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    idempotency_key: Mapped[str | None] = mapped_column(CleanString(255))
     idempotency_hash: Mapped[str | None] = mapped_column(_Sha256)
 
     lease_epoch: Mapped[int] = mapped_column(default=0)
@@ -155,7 +155,7 @@ class Job(Base):
 
     progress: Mapped[float] = mapped_column(Double, default=0.0)
     phase: Mapped[str | None] = mapped_column(String(32))
-    epoch: Mapped[int | None] = mapped_column()
+    epoch: Mapped[int | None] = mapped_column(BigInteger)
     step: Mapped[int | None] = mapped_column(BigInteger)
     images_per_second: Mapped[float | None] = mapped_column(Double)
     eta_seconds: Mapped[float | None] = mapped_column(Double)
@@ -178,7 +178,7 @@ class Event(Base):
     time: Mapped[float] = mapped_column(Double)
     level: Mapped[Literal["info", "warning", "error"]] = mapped_column(String(8))
     type: Mapped[str] = mapped_column(String(64))
-    message: Mapped[str] = mapped_column(CleanText)
+    message: Mapped[str] = mapped_column(CleanString)
     data: Mapped[Json] = mapped_column(json_type)
 
 
@@ -189,9 +189,9 @@ class Metric(Base):
 
     job_id: Mapped[str] = mapped_column(_Id, ForeignKey("jobs.id"), primary_key=True)
     phase: Mapped[str] = mapped_column(String(32), primary_key=True)
-    name: Mapped[str] = mapped_column(CleanText, primary_key=True)
+    name: Mapped[str] = mapped_column(CleanString, primary_key=True)
     step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    epoch: Mapped[int] = mapped_column()
+    epoch: Mapped[int] = mapped_column(BigInteger)
     value: Mapped[float] = mapped_column(Double)
     time: Mapped[float] = mapped_column(Double)
 
@@ -205,7 +205,7 @@ class Artifact(Base):
     id: Mapped[str] = mapped_column(_Id, primary_key=True)
     job_id: Mapped[str] = mapped_column(_Id, ForeignKey("jobs.id"))
     lease_epoch: Mapped[int] = mapped_column()
-    name: Mapped[str] = mapped_column(CleanText)
+    name: Mapped[str] = mapped_column(CleanString)
     kind: Mapped[str] = mapped_column(String(32))
     media_type: Mapped[str] = mapped_column(String(255))
     size_bytes: Mapped[int] = mapped_column(BigInteger)

@@ -1,0 +1,144 @@
+"""How a job moves from state to state: one conditional UPDATE, with its events, in the caller's transaction.
+
+An UPDATE is conditional on all that its author believed: the job's state, the lease's epoch and its owner. Where it
+changes no row, the author was wrong, and nothing else of the transaction happens either.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy import insert, update
+from sqlalchemy.orm import Session
+
+from store.columns import unix_now
+from store.errors import LeaseLost
+from store.ids import new_id
+from store.models import Dataset, Event, Job, JobState, Json, Teacher
+
+NEXT: dict[JobState, frozenset[JobState]] = {
+    "queued": frozenset({"running", "paused", "cancelled"}),
+    "running": frozenset({"queued", "paused", "succeeded", "failed", "cancelled"}),
+    "paused": frozenset({"queued", "cancelled"}),
+    "succeeded": frozenset(),
+    "failed": frozenset(),
+    "cancelled": frozenset(),
+}
+UNLEASED = {"lease_owner": None, "lease_expires_at": None, "stop_requested": None}
+
+
+class Fence(NamedTuple):
+    """What the author of an UPDATE believes about a job."""
+
+    job_id: str
+    state: JobState
+    epoch: int
+    owner: str | None
+
+    @classmethod
+    def of(cls, job: Job) -> "Fence":
+        """Believe what was just read."""
+        return cls(job.id, job.state, job.lease_epoch, job.lease_owner)
+
+
+@dataclass(frozen=True)
+class NewEvent:
+    """An event to be appended. `time` None: now, by the database's clock."""
+
+    type: str
+    message: str
+    level: Literal["info", "warning", "error"] = "info"
+    data: Json = field(default_factory=dict)
+    time: float | None = None
+
+
+def create_job(session: Session, message: str, **columns: Any) -> Job:
+    """Insert a queued job with its first event."""
+    job = Job(id=new_id("job"), event_seq=1, state_reason=message, **columns)
+    session.add(job)
+    session.flush()
+    _append(session, job, [NewEvent("job.queued", message)])
+    return job
+
+
+def change(session: Session, fence: Fence, events: Sequence[NewEvent], **columns: Any) -> Job:
+    """Update a job that is as believed, append its events, return it as it is now.
+
+    The row stays locked until the transaction ends, so that sequence numbers are handed out in the order of commits.
+
+    Raises:
+        LeaseLost: it is not as believed; the transaction must not go on.
+    """
+    statement = (
+        update(Job)
+        .where(
+            Job.id == fence.job_id,
+            Job.state == fence.state,
+            Job.lease_epoch == fence.epoch,
+            Job.lease_owner.is_not_distinct_from(fence.owner),
+        )
+        .values(event_seq=Job.event_seq + len(events), updated_at=unix_now(), **columns)
+        .returning(Job)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    )
+    job = session.scalars(statement).one_or_none()
+    if job is None:
+        raise LeaseLost(
+            f"Job {fence.job_id} is no longer {fence.state!r} under lease {fence.epoch} of {fence.owner!r}: "
+            "stop its child and write nothing more about it."
+        )
+    _append(session, job, events)
+    return job
+
+
+def move(session: Session, fence: Fence, to: JobState, events: Sequence[NewEvent], **columns: Any) -> Job:
+    """Change a job's state to one that may follow; an end is stamped, and told to the upload that it verified."""
+    if to not in NEXT[fence.state]:
+        raise ValueError(f"job {fence.job_id} cannot go from {fence.state!r} to {to!r}")
+    if not NEXT[to]:
+        columns["ended_at"] = unix_now()
+    job = change(session, fence, events, state=to, **columns)
+    if to in ("failed", "cancelled"):
+        settle_upload(
+            session,
+            job,
+            state="invalid",
+            state_detail=job.state_reason,
+            problems=job.problems or [{"code": f"verification.{to}", "message": job.state_reason}],
+        )
+    return job
+
+
+def settle_upload(session: Session, job: Job, **columns: Any) -> None:
+    """Write the outcome of a verification job on the upload that it was about; other jobs have none."""
+    if job.kind == "verify_teacher":
+        target: type[Teacher] | type[Dataset] = Teacher
+        id_ = job.teacher_id
+    elif job.kind == "verify_dataset":
+        target, id_ = Dataset, job.dataset_id
+    else:
+        return
+    session.execute(
+        update(target)
+        .where(target.id == id_)
+        .values(updated_at=unix_now(), **columns)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _append(session: Session, job: Job, events: Sequence[NewEvent]) -> None:
+    first = job.event_seq - len(events) + 1
+    rows = [
+        {
+            "job_id": job.id,
+            "seq": seq,
+            "time": job.updated_at if event.time is None else event.time,
+            "level": event.level,
+            "type": event.type,
+            "message": event.message,
+            "data": event.data,
+        }
+        for seq, event in enumerate(events, first)
+    ]
+    if rows:
+        session.execute(insert(Event), rows)

@@ -1,0 +1,149 @@
+"""What a run tells: progress, metrics and events, recorded in batches and read in pages."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from abcore import events as told
+from store.cursors import Page, paginate
+from store.database import Database
+from store.jobs import find_job
+from store.leases import Lease
+from store.models import Event, Metric
+from store.moves import NewEvent, change
+
+
+def record(db: Database, lease: Lease, records: Sequence[told.Record]) -> None:
+    """Store a batch of a run's records, all or nothing: figures, events with sequence numbers, the job's progress.
+
+    A figure that is recorded again (by an attempt that went on from a checkpoint) replaces the earlier one.
+
+    Raises:
+        LeaseLost: another attempt owns the job; nothing was stored.
+    """
+    if not records:
+        return
+    new_events = [event for one in records if (event := _event_of(one)) is not None]
+    columns: dict[str, Any] = {}
+    for one in records:
+        columns |= _columns_of(one)
+    with db.write() as session:
+        change(session, lease.fence, new_events, **columns)
+        _upsert_metrics(session, lease.job.id, records)
+
+
+def events(db: Database, project_id: str, job_id: str, after_seq: int = 0, limit: int = 100) -> list[Event]:
+    """Return the events that follow `after_seq`, in order; the last one's `seq` is where to go on.
+
+    Raises:
+        NotFound
+    """
+    with db.read() as session:
+        find_job(session, project_id, job_id)
+        rows = select(Event).where(Event.job_id == job_id, Event.seq > after_seq).order_by(Event.seq)
+        return list(session.scalars(rows.limit(limit)))
+
+
+def metrics(
+    db: Database,
+    project_id: str,
+    job_id: str,
+    *,
+    name: str | None = None,
+    phase: str | None = None,
+    limit: int = 1000,
+    after: str | None = None,
+) -> Page[Metric]:
+    """Return a page of figures in the order of phase, name and step; `after` is the page before's `next_cursor`.
+
+    Raises:
+        NotFound, BadCursor
+    """
+    rows = select(Metric).where(Metric.job_id == job_id)
+    if name is not None:
+        rows = rows.where(Metric.name == name)
+    if phase is not None:
+        rows = rows.where(Metric.phase == phase)
+    with db.read() as session:
+        find_job(session, project_id, job_id)
+        order = (Metric.phase, Metric.name, Metric.step)
+        return paginate(session, rows, order, (str, str, int), limit=limit, cursor=after)
+
+
+def _upsert_metrics(session: Session, job_id: str, records: Sequence[told.Record]) -> None:
+    rows = {
+        (one.phase, name, one.step): {
+            "job_id": job_id,
+            "phase": one.phase,
+            "name": name,
+            "step": one.step,
+            "epoch": one.epoch,
+            "value": value,
+            "time": one.time,
+        }
+        for one in records
+        if isinstance(one, told.Metrics)
+        for name, value in one.values.items()
+    }
+    if not rows:
+        return
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    insert = dialect.insert(Metric)
+    upsert = insert.on_conflict_do_update(
+        index_elements=["job_id", "phase", "name", "step"],
+        set_={column: insert.excluded[column] for column in ("epoch", "value", "time")},
+    )
+    session.execute(upsert, list(rows.values()))
+
+
+def _columns_of(one: told.Record) -> dict[str, Any]:
+    match one:
+        case told.Progress():
+            return {
+                "progress": one.fraction,
+                "phase": one.phase,
+                "epoch": one.epoch,
+                "step": one.step,
+                "images_per_second": one.images_per_second,
+                "eta_seconds": one.eta_seconds,
+            }
+        case told.PhaseStarted():
+            return {"phase": one.phase}
+        case _:
+            return {}
+
+
+def _event_of(one: told.Record) -> NewEvent | None:
+    words = _in_words(one)
+    if words is None:
+        return None
+    level, message = words
+    data = one.model_dump(mode="json", exclude={"time", "type"})
+    return NewEvent(one.type, message, level=level, data=data, time=one.time)
+
+
+def _in_words(one: told.Record) -> tuple[Literal["info", "warning", "error"], str] | None:
+    match one:
+        case told.RunStarted():
+            return "info", f"Running on {one.device}."
+        case told.Resumed():
+            return "info", f"Going on from {one.checkpoint}: {one.phase}, epoch {one.epoch}, step {one.step}."
+        case told.PhaseStarted():
+            return "info", f"Phase {one.phase}: {one.epochs} epochs of {one.steps_per_epoch} steps."
+        case told.PhaseFinished():
+            return "info", f"Phase {one.phase} finished after {one.seconds:.1f} s."
+        case told.CheckpointSaved():
+            return "info", f"Checkpoint {one.file} saved in {one.phase}, epoch {one.epoch}, step {one.step}."
+        case told.Note():
+            return one.level, one.message
+        case told.Interrupted():
+            return "info", "The run was asked to stop and has saved where it was."
+        case told.Failed():
+            return "error", " ".join(problem.message for problem in one.problems)
+        case told.Finished():
+            return "info", f"The run finished after {one.seconds:.1f} s."
+        case told.Metrics() | told.Progress():
+            return None  # stored as figures

@@ -1,0 +1,148 @@
+"""What teachers and datasets have in common: content comes in, a job verifies it, distillations use it."""
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from abcore.specs.runs import VerifyDatasetRun, VerifyTeacherRun
+from store.columns import unix_now
+from store.cursors import Page, paginate
+from store.database import Database
+from store.errors import AlreadyUploaded, InUse, NotFound
+from store.models import ENDED, Dataset, Job, Teacher
+from store.moves import NEXT, Fence, NewEvent, change, create_job, move
+
+Row = TypeVar("Row", Teacher, Dataset)
+VERIFY_PRIORITY = 100  # a short job that others wait for goes before a long one
+
+
+class Uploads(Generic[Row]):
+    """The operations on one of the two kinds. `run_of` says what shall be verified about a row."""
+
+    def __init__(
+        self,
+        row: type[Row],
+        kind: str,
+        in_job: InstrumentedAttribute[str | None],
+        run_of: Callable[[Row], VerifyTeacherRun | VerifyDatasetRun],
+    ) -> None:
+        self._row: type[Row] = row
+        self._kind = kind
+        self._in_job = in_job
+        self._run_of: Callable[[Row], VerifyTeacherRun | VerifyDatasetRun] = run_of
+
+    def get(self, db: Database, project_id: str, id_: str) -> Row:
+        """Return one that was not deleted.
+
+        Raises:
+            NotFound
+        """
+        with db.read() as session:
+            return self._find(session, project_id, id_)
+
+    def list_(
+        self, db: Database, project_id: str, *, limit: int = 20, cursor: str | None = None
+    ) -> Page[Row]:
+        """Return a page of those that were not deleted, newest first.
+
+        Raises:
+            BadCursor
+        """
+        row = self._row
+        rows = select(row).where(row.project_id == project_id, row.deleted_at.is_(None))
+        with db.read() as session:
+            return paginate(
+                session,
+                rows,
+                (row.created_at, row.id),
+                (float, str),
+                limit=limit,
+                cursor=cursor,
+                descending=True,
+            )
+
+    def attach_upload(
+        self, db: Database, project_id: str, id_: str, blob_key: str, sha256: str, size_bytes: int
+    ) -> Row:
+        """Say that the content is in the blob store, and queue its verification; the caller rings the `Doorbell` then.
+
+        The same content sent twice is accepted twice; the answer's `blob_key` then is the first one's, and the
+        caller deletes the second blob.
+
+        Raises:
+            NotFound
+            AlreadyUploaded: other content came before.
+        """
+        with db.write() as session:
+            row = self._find(session, project_id, id_, lock=True)
+            if row.upload_sha256 == sha256:
+                return row
+            if row.upload_sha256 is not None:
+                raise AlreadyUploaded(
+                    f"The {self._kind} {id_} has content already (sha256 {row.upload_sha256}): create a new "
+                    f"{self._kind} for other content."
+                )
+            row.blob_key, row.upload_sha256, row.upload_bytes = blob_key, sha256, size_bytes
+            row.state_detail = "Waiting for verification."
+            row.updated_at = unix_now()
+            run: dict[str, Any] = self._run_of(row).model_dump(mode="json")
+            create_job(
+                session,
+                f"Waiting for a worker to verify the {self._kind}.",
+                project_id=project_id,
+                kind=run["task"],
+                labels={},
+                priority=VERIFY_PRIORITY,
+                spec={},
+                run=run,
+                **{self._in_job.key: id_},
+            )
+            session.refresh(row)
+            return row
+
+    def delete(self, db: Database, project_id: str, id_: str) -> Row:
+        """Forget it; its verification, if still to come, is cancelled. The caller deletes its blobs after this.
+
+        Raises:
+            NotFound
+            InUse: a distillation that has not ended needs it.
+        """
+        with db.write() as session:
+            # Jobs are locked before the upload's row, as where a verification ends: never crosswise.
+            for job in session.scalars(
+                self._unended(id_).where(Job.kind != "distill").with_for_update(key_share=True)
+            ):
+                _cancel(session, job)
+            row = self._find(session, project_id, id_, lock=True)
+            user = session.scalar(
+                self._unended(id_).where(Job.stop_requested.is_distinct_from("cancel")).limit(1)
+            )
+            if user is not None:
+                raise InUse(
+                    f"Job {user.id} ({user.state}) uses the {self._kind} {id_}: cancel it, or wait for its end."
+                )
+            row.deleted_at = row.updated_at = unix_now()
+            session.flush()
+            session.refresh(row)
+            return row
+
+    def _unended(self, id_: str) -> Select[Job]:
+        return select(Job).where(self._in_job == id_, Job.state.not_in(ENDED))
+
+    def _find(self, session: Session, project_id: str, id_: str, *, lock: bool = False) -> Row:
+        row = self._row
+        query = select(row).where(row.id == id_, row.project_id == project_id, row.deleted_at.is_(None))
+        found = session.scalar(query.with_for_update(key_share=True) if lock else query)
+        if found is None:
+            raise NotFound(self._kind, id_)
+        return found
+
+
+def _cancel(session: Session, job: Job) -> None:
+    reason = "What it verified was deleted."
+    if "cancelled" in NEXT[job.state] and job.state != "running":
+        move(session, Fence.of(job), "cancelled", [NewEvent("job.cancelled", reason)], state_reason=reason)
+    else:
+        change(session, Fence.of(job), [NewEvent("job.cancel_requested", reason)], stop_requested="cancel")
