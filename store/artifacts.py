@@ -44,6 +44,17 @@ def get(db: Database, project_id: str, job_id: str, artifact: str) -> Artifact:
     return row
 
 
+def add(db: Database, lease: Lease, new: NewArtifact) -> None:
+    """Register a file that is in the blob store, whatever becomes of the attempt that left it: its log.
+
+    Raises:
+        LeaseLost
+    """
+    with db.write() as session:
+        change(session, lease.fence, [])
+        add_artifacts(session, lease, [new])
+
+
 def add_checkpoint(db: Database, lease: Lease, new: NewArtifact, keep: int = 2) -> Sequence[str]:
     """Register a checkpoint that is in the blob store, forget all but the newest `keep` of the job.
 
