@@ -1,0 +1,49 @@
+"""Python client for abdistill, a service that distils networks by their activation boundaries."""
+
+from abdistill.client import Client
+from abdistill.errors import (
+    AbdistillError,
+    ApiError,
+    ConfigurationError,
+    Conflict,
+    ConnectionFailed,
+    IntegrityError,
+    Invalid,
+    JobCancelled,
+    JobFailed,
+    NotFound,
+    RateLimited,
+    Rejected,
+    ServerError,
+    Timeout,
+    Unauthorized,
+)
+from abdistill.jobs import Update
+from abdistill.models import Artifact, Dataset, Event, Job, Metric, Page, Teacher
+
+__all__ = [
+    "AbdistillError",
+    "ApiError",
+    "Artifact",
+    "Client",
+    "ConfigurationError",
+    "Conflict",
+    "ConnectionFailed",
+    "Dataset",
+    "Event",
+    "IntegrityError",
+    "Invalid",
+    "Job",
+    "JobCancelled",
+    "JobFailed",
+    "Metric",
+    "NotFound",
+    "Page",
+    "RateLimited",
+    "Rejected",
+    "ServerError",
+    "Teacher",
+    "Timeout",
+    "Unauthorized",
+    "Update",
+]

@@ -1,0 +1,166 @@
+"""`abdistill jobs` and `abdistill download`."""
+
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from abdistill.cli import parsing
+from abdistill.cli.rendering import print_fields, print_json, print_list, size, state
+from abdistill.cli.session import JsonOption, TimeoutOption, client_of, err, out
+from abdistill.cli.transfers import transfer_bar
+from abdistill.cli.watching import show_updates
+from abdistill.client import Client
+from abdistill.errors import JobCancelled, JobFailed
+from abdistill.models import Job
+
+jobs = typer.Typer(no_args_is_help=True, help="Distillations: submit, watch, cancel.")
+
+
+@jobs.command()
+def submit(
+    context: typer.Context,
+    dataset: Annotated[str, typer.Option(help="Id of the dataset (dst_...).")],
+    student: Annotated[str, typer.Option(help="wide_resnet:depth=10,width=1, or JSON, or a JSON file.")],
+    teacher: Annotated[str | None, typer.Option(help="Id of the teacher (tch_...).")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="JSON file, or inline JSON; the rest is the default's.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="One recipe field: transfer.epochs=5"),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What to call it.")] = None,
+    labels: Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key again gives the same job, not a second one.")
+    ] = None,
+    watch_it: Annotated[bool, typer.Option("--watch", help="Show its progress until it ends.")] = False,
+    timeout: TimeoutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Submit a distillation. A job that cannot work is refused at once, and the refusal says why."""
+    client = client_of(context)
+    job = client.jobs.create(
+        dataset=dataset,
+        teacher=teacher,
+        student=parsing.architecture(student),
+        recipe=parsing.recipe(recipe, settings or []) or None,
+        name=name,
+        labels={key: str(value) for key, value in parsing.assignments(labels or []).items()} or None,
+        idempotency_key=idempotency_key,
+    )
+    if watch_it:
+        err.print(f"submitted {job.id}")
+        _watch(client, job.id, timeout, as_json=as_json)
+    else:
+        _show(job, as_json=as_json)
+
+
+@jobs.command("list")
+def list_jobs(
+    context: typer.Context,
+    state_name: Annotated[
+        str | None, typer.Option("--state", help="queued, running, succeeded, failed ...")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many, newest first.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Jobs, newest first."""
+    found = list(islice(client_of(context).jobs.all(state=state_name), limit + 1))
+    if as_json:
+        print_json(found[:limit])
+    else:
+        print_list(found[:limit], more=len(found) > limit)
+
+
+@jobs.command()
+def show(context: typer.Context, job_id: str, as_json: JsonOption = False) -> None:
+    """One job, with its result where it has one."""
+    _show(client_of(context).jobs.get(job_id), as_json=as_json)
+
+
+@jobs.command()
+def watch(
+    context: typer.Context, job_id: str, timeout: TimeoutOption = None, as_json: JsonOption = False
+) -> None:
+    """Show a job's progress until it ends; exit code 1 if it ends without a student."""
+    _watch(client_of(context), job_id, timeout, as_json=as_json)
+
+
+@jobs.command()
+def cancel(context: typer.Context, job_id: str, as_json: JsonOption = False) -> None:
+    """Ask for a job's end: at once where it waits, within seconds where it runs."""
+    _show(client_of(context).jobs.cancel(job_id), as_json=as_json)
+
+
+def download(
+    context: typer.Context,
+    job_id: str,
+    target: Annotated[Path, typer.Option("--output", "-o", help="A folder, or the file to write.")] = Path(),
+    artifact: Annotated[str, typer.Option(help="Which file of the job.")] = "student.safetensors",
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch what a job made. Goes on where an interrupted download stopped; the sha256 is checked."""
+    client = client_of(context)
+    with transfer_bar(f"downloading {artifact}") as progress:
+        path = client.jobs.download(job_id, target, artifact=artifact, progress=progress)
+    if as_json:
+        print_json(next(item for item in client.jobs.artifacts(job_id) if item.name == artifact))
+    else:
+        out.print(str(path), markup=False)
+
+
+def _watch(client: Client, job_id: str, timeout: float | None, *, as_json: bool) -> None:
+    job = show_updates(client.jobs.watch(job_id, timeout_seconds=timeout))
+    _show(job, as_json=as_json)
+    if job.state != "succeeded":
+        raise (JobCancelled if job.state == "cancelled" else JobFailed)(job)
+
+
+def _show(job: Job, *, as_json: bool) -> None:
+    if as_json:
+        print_json(job)
+        return
+    plan = job.plan
+    print_fields(
+        {
+            "id": job.id,
+            "name": job.name,
+            "state": state(job.state),
+            "reason": job.state_reason,
+            "progress": f"{job.progress:.0%} {job.phase or ''}" if job.progress else None,
+            "teacher": job.teacher,
+            "dataset": job.dataset,
+            "student": job.student or None,
+            "parameters": f"{plan.student.num_parameters:,}" if plan else None,
+            "compression": f"{plan.compression:.1f}x" if plan and plan.compression else None,
+        }
+    )
+    if job.report:
+        _print_report(job)
+    for problem in job.problems:
+        out.print(f"- {problem}", markup=False)
+
+
+def _print_report(job: Job) -> None:
+    report = job.report
+    assert report is not None
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("", "student", "teacher"):
+        table.add_column(heading, justify="right" if heading else "left")
+    teacher = report.teacher
+    table.add_row(
+        "parameters", f"{report.student.num_parameters:,}", f"{teacher.num_parameters:,}" if teacher else ""
+    )
+    table.add_row("MACs", f"{report.student.num_macs:,}", f"{teacher.num_macs:,}" if teacher else "")
+    table.add_row("size", size(report.student.size_bytes), size(teacher.size_bytes) if teacher else "")
+    for split, accuracy in report.student_accuracy.items():
+        other = (report.teacher_accuracy or {}).get(split)
+        table.add_row(f"top-1, {split}", f"{accuracy.top1:.2%}", f"{other.top1:.2%}" if other else "")
+    out.print(table)
+    for tap in report.boundary_similarity:
+        before, after = (f"{value:.1%}" if value is not None else "-" for value in (tap.before, tap.after))
+        out.print(f"boundary similarity at {tap.student}: {before} -> {after}", markup=False)

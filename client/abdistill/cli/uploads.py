@@ -1,0 +1,149 @@
+"""`abdistill teachers` and `abdistill datasets`."""
+
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from abdistill.cli import parsing
+from abdistill.cli.rendering import print_fields, print_json, print_list, size, state, summary
+from abdistill.cli.session import JsonOption, TimeoutOption, client_of, out
+from abdistill.cli.transfers import spinner, transfer_bar
+from abdistill.models import Dataset, Teacher
+from abdistill.uploaded import Datasets, Teachers
+
+teachers = typer.Typer(no_args_is_help=True, help="Trained networks that students learn from.")
+datasets = typer.Typer(no_args_is_help=True, help="Labelled images.")
+
+File = Annotated[Path, typer.Argument(show_default=False)]
+Name = Annotated[str | None, typer.Option(help="What to call it; the file's name where none is given.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the service has checked the file.")]
+Limit = Annotated[int, typer.Option(min=1, help="Show at most this many, newest first.")]
+
+
+@teachers.command("add")
+def add_teacher(
+    context: typer.Context,
+    file: File,
+    model: Annotated[str, typer.Option(help="wide_resnet:depth=16,width=2, or JSON, or a JSON file.")],
+    image: Annotated[
+        str | None, typer.Option(metavar="CxHxW", help="The image that it takes, e.g. 3x32x32.")
+    ] = None,
+    classes: Annotated[int | None, typer.Option(min=2, help="How many classes it tells apart.")] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="Per-channel mean of its training, e.g. 0.48,0.46,0.41.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="Per-channel standard deviation, as --mean.")] = None,
+    name: Name = None,
+    wait: Wait = True,
+    timeout: TimeoutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Upload a teacher's checkpoint: .safetensors, or a .pt/.pth state dict."""
+    if (mean is None) != (std is None):
+        raise typer.BadParameter("--mean and --std belong together: give both or none")
+    normalization = {"mean": _numbers(mean), "std": _numbers(std)} if mean and std else None
+    resources = client_of(context).teachers
+    spec = parsing.model(model, image, classes)
+    with transfer_bar(f"uploading {file.name}") as progress:
+        teacher = resources.add(file, model=spec, name=name, normalization=normalization, progress=progress)
+    _finish_add(resources, teacher, wait=wait, timeout=timeout, as_json=as_json)
+
+
+@datasets.command("add")
+def add_dataset(
+    context: typer.Context,
+    file: File,
+    image_size: Annotated[
+        int | None, typer.Option(help="Resize and centre-crop to this square, in pixels.")
+    ] = None,
+    holdout: Annotated[
+        float | None, typer.Option(help="Share of train to hold out where the file has no val or test.")
+    ] = None,
+    name: Name = None,
+    wait: Wait = True,
+    timeout: TimeoutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Upload a dataset: an ImageFolder archive (.zip, .tar, .tar.gz), an .npz, or idx files in an archive."""
+    resources = client_of(context).datasets
+    with transfer_bar(f"uploading {file.name}") as progress:
+        dataset = resources.add(
+            file, name=name, image_size=image_size, holdout_fraction=holdout, progress=progress
+        )
+    _finish_add(resources, dataset, wait=wait, timeout=timeout, as_json=as_json)
+
+
+def _finish_add(
+    resources: Teachers | Datasets,
+    resource: Teacher | Dataset,
+    *,
+    wait: bool,
+    timeout: float | None,
+    as_json: bool,
+) -> None:
+    if wait:
+        with spinner(f"the service checks {resource.name}"):
+            resource = resources.wait(resource.id, timeout_seconds=timeout)
+    _show(resource, as_json=as_json)
+
+
+@teachers.command("list")
+def list_teachers(context: typer.Context, limit: Limit = 20, as_json: JsonOption = False) -> None:
+    """Teachers, newest first."""
+    _list(client_of(context).teachers, limit, as_json=as_json)
+
+
+@datasets.command("list")
+def list_datasets(context: typer.Context, limit: Limit = 20, as_json: JsonOption = False) -> None:
+    """Datasets, newest first."""
+    _list(client_of(context).datasets, limit, as_json=as_json)
+
+
+def _list(resources: Iterable[Teacher | Dataset], limit: int, *, as_json: bool) -> None:
+    found = list(islice(resources, limit + 1))
+    if as_json:
+        print_json(found[:limit])
+    else:
+        print_list(found[:limit], more=len(found) > limit)
+
+
+@teachers.command("show")
+def show_teacher(context: typer.Context, teacher_id: str, as_json: JsonOption = False) -> None:
+    """One teacher, with what the service found in its checkpoint."""
+    _show(client_of(context).teachers.get(teacher_id), as_json=as_json)
+
+
+@datasets.command("show")
+def show_dataset(context: typer.Context, dataset_id: str, as_json: JsonOption = False) -> None:
+    """One dataset, with what the service found in its file."""
+    _show(client_of(context).datasets.get(dataset_id), as_json=as_json)
+
+
+def _show(resource: Teacher | Dataset, *, as_json: bool) -> None:
+    if as_json:
+        print_json(resource)
+        return
+    print_fields(
+        {
+            "id": resource.id,
+            "name": resource.name,
+            "state": state(resource.state),
+            "contents": summary(resource) or None,
+            "size": size(resource.size_bytes),
+            "sha256": resource.sha256,
+        }
+    )
+    for problem in resource.problems:
+        out.print(f"- {problem}", markup=False)
+    for warning in resource.report.warnings if resource.report else ():
+        out.print(f"warning: {warning}", markup=False)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no list of numbers like 0.48,0.46,0.41") from None

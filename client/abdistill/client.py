@@ -1,0 +1,64 @@
+"""The client: one address, one key, and the resources behind them."""
+
+import os
+from types import TracebackType
+
+from abdistill.jobs import Jobs
+from abdistill.transport import Transport
+from abdistill.uploaded import Datasets, Teachers
+
+DEFAULT_URL = "http://127.0.0.1:8420"
+
+
+class Client:
+    """A connection to an abdistill service.
+
+        with Client() as client:
+            teacher = client.teachers.add("teacher.pt", model={...})
+            client.teachers.wait(teacher.id)
+
+    Arguments left out come from the environment: `ABDISTILL_URL` (else http://127.0.0.1:8420), `ABDISTILL_API_KEY`.
+    Connections are pooled; one client may be used by several threads.
+
+    Args:
+        timeout_seconds: longest silence of the service within one request.
+        max_retries: how often a request is sent again, with growing pauses, where that is safe.
+
+    Raises:
+        ConfigurationError: the address is none.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_seconds: float = 60.0,
+        max_retries: int = 4,
+    ) -> None:
+        self._transport = Transport(
+            base_url or os.environ.get("ABDISTILL_URL") or DEFAULT_URL,
+            api_key or os.environ.get("ABDISTILL_API_KEY"),
+            timeout_seconds=timeout_seconds,
+            max_retries=max_retries,
+        )
+        self.teachers = Teachers(self._transport)
+        self.datasets = Datasets(self._transport)
+        self.jobs = Jobs(self._transport)
+
+    @property
+    def base_url(self) -> str:
+        """Where the service is."""
+        return self._transport.base_url
+
+    def close(self) -> None:
+        """Close the pooled connections; the client cannot be used any more."""
+        self._transport.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,188 @@
+"""`client.jobs`: submit, watch, cancel, and fetch what came out."""
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from abdistill.downloads import fetch_file
+from abdistill.errors import ConfigurationError, JobCancelled, JobFailed, Timeout
+from abdistill.models import Artifact, Event, Job, Metric, Page
+from abdistill.transport import Transport
+from abdistill.uploads import Progress
+
+WATCHED_PAGE = 500
+
+
+@dataclass(frozen=True)
+class Update:
+    """A job as it stands, and what has happened to it since the update before."""
+
+    job: Job
+    events: tuple[Event, ...]
+    metrics: tuple[Metric, ...]
+
+
+class Jobs:
+    """`/v1/jobs`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(
+        self,
+        *,
+        dataset: str,
+        student: dict[str, Any],
+        teacher: str | None = None,
+        recipe: dict[str, Any] | None = None,
+        name: str | None = None,
+        labels: dict[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Submit a distillation.
+
+        `student` is an architecture, e.g. `{"arch": "wide_resnet", "depth": 10, "width": 1}`; its image and classes
+        are the dataset's. `teacher` may be left out only if the recipe asks no teacher. The same `idempotency_key`
+        with the same request gives the same job, so that a caller who saw no answer may ask again; one is made up
+        where none is given, which covers this method's own retries.
+
+        Raises:
+            Invalid, Conflict: the job could not work; `error.problem.errors` says why.
+        """
+        body = {
+            "dataset": dataset,
+            "teacher": teacher,
+            "student": student,
+            "recipe": recipe,
+            "name": name,
+            "labels": labels,
+        }
+        response = self._transport.request(
+            "POST",
+            "/v1/jobs",
+            json={key: value for key, value in body.items() if value is not None},
+            headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
+        )
+        return Job.model_validate_json(response.content)
+
+    def get(self, job_id: str) -> Job:
+        """One by its id. Raises NotFound."""
+        return Job.model_validate_json(self._transport.request("GET", f"/v1/jobs/{job_id}").content)
+
+    def list(self, *, state: str | None = None, limit: int = 20, cursor: str | None = None) -> Page[Job]:
+        """One page, newest first."""
+        params = {"state": state, "limit": limit, "cursor": cursor}
+        given = {key: value for key, value in params.items() if value is not None}
+        return Page[Job].model_validate_json(self._transport.request("GET", "/v1/jobs", params=given).content)
+
+    def all(self, *, state: str | None = None) -> Iterator[Job]:
+        """All jobs, newest first, page by page."""
+        page = self.list(state=state, limit=100)
+        while True:
+            yield from page.data
+            if not page.next_cursor:
+                return
+            page = self.list(state=state, limit=100, cursor=page.next_cursor)
+
+    def cancel(self, job_id: str) -> Job:
+        """Ask for the end of a job: at once where it is queued, within seconds where it runs.
+
+        Raises Conflict where it has ended already.
+        """
+        return Job.model_validate_json(self._transport.request("POST", f"/v1/jobs/{job_id}/cancel").content)
+
+    def events(self, job_id: str, *, after: int = 0, limit: int = 100) -> Page[Event]:
+        """Events with a sequence number above `after`, oldest first."""
+        params = {"after": after, "limit": limit}
+        response = self._transport.request("GET", f"/v1/jobs/{job_id}/events", params=params)
+        return Page[Event].model_validate_json(response.content)
+
+    def metrics(
+        self,
+        job_id: str,
+        *,
+        name: str | None = None,
+        phase: str | None = None,
+        limit: int = 1000,
+        cursor: str | None = None,
+    ) -> Page[Metric]:
+        """Figures by phase, name and step."""
+        params = {"name": name, "phase": phase, "limit": limit, "cursor": cursor}
+        given = {key: value for key, value in params.items() if value is not None}
+        response = self._transport.request("GET", f"/v1/jobs/{job_id}/metrics", params=given)
+        return Page[Metric].model_validate_json(response.content)
+
+    def artifacts(self, job_id: str) -> tuple[Artifact, ...]:
+        """The files that a job left behind; empty until it has succeeded."""
+        response = self._transport.request("GET", f"/v1/jobs/{job_id}/artifacts")
+        return Page[Artifact].model_validate_json(response.content).data
+
+    def download(
+        self,
+        job_id: str,
+        target: str | os.PathLike[str] = ".",
+        *,
+        artifact: str = "student.safetensors",
+        progress: Progress | None = None,
+    ) -> Path:
+        """Fetch one artifact into a folder, or to a file of that name; its size and sha256 are checked.
+
+        A download that was cut, even in an earlier process, goes on where it stopped.
+
+        Raises:
+            ConfigurationError: the job has no such artifact, or the target cannot be written.
+            IntegrityError: what came is not what the job made.
+        """
+        found = {item.name: item for item in self.artifacts(job_id)}
+        if artifact not in found:
+            has = ", ".join(found) or f"none: it is {self.get(job_id).state}"
+            raise ConfigurationError(f"job {job_id} has no artifact {artifact!r} (it has {has})")
+        path = Path(target)
+        return fetch_file(
+            self._transport,
+            f"/v1/jobs/{job_id}/artifacts/{artifact}",
+            path / artifact if path.is_dir() else path,
+            size_bytes=found[artifact].size_bytes,
+            sha256=found[artifact].sha256,
+            progress=progress,
+        )
+
+    def watch(
+        self, job_id: str, *, timeout_seconds: float | None = None, poll_seconds: float = 1.0
+    ) -> Iterator[Update]:
+        """Yield the job with its new events and metrics until it has ended; the last update is the job's end.
+
+        Raises Timeout; the job goes on.
+        """
+        deadline = time.monotonic() + timeout_seconds if timeout_seconds is not None else None
+        seen = 0
+        while True:
+            job = self.get(job_id)
+            events: tuple[Event, ...] = ()
+            while page := self.events(job_id, after=seen, limit=WATCHED_PAGE).data:
+                events += page
+                seen = page[-1].seq
+            yield Update(job, events)
+            if job.ended:
+                return
+            if deadline is not None and time.monotonic() >= deadline:
+                raise Timeout(f"job {job_id} is still {job.state} after {timeout_seconds:g} s; it goes on")
+            time.sleep(poll_seconds)
+
+    def wait(self, job_id: str, *, timeout_seconds: float | None = None, poll_seconds: float = 1.0) -> Job:
+        """Return the job when it has succeeded.
+
+        Raises:
+            JobFailed, JobCancelled: it ended otherwise. Timeout: it has not ended; it goes on.
+        """
+        for update in self.watch(job_id, timeout_seconds=timeout_seconds, poll_seconds=poll_seconds):
+            job = update.job
+        if job.state == "cancelled":
+            raise JobCancelled(job)
+        if job.state != "succeeded":
+            raise JobFailed(job)
+        return job

@@ -1,0 +1,157 @@
+"""What teachers and datasets share: a name first, then a file, then waiting for what the service finds in it."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from abdistill.errors import Rejected, Timeout
+from abdistill.models import Dataset, Page, Teacher
+from abdistill.transport import Transport
+from abdistill.uploads import LocalFile, Progress, put_file
+
+Kind = TypeVar("Kind", Teacher, Dataset)
+
+
+class UploadedResources(Generic[Kind]):
+    """`/v1/teachers` or `/v1/datasets`."""
+
+    def __init__(self, transport: Transport, kind: type[Kind], page: type[Page[Kind]], url_path: str) -> None:
+        self._transport = transport
+        self._kind: type[Kind] = kind
+        self._page: type[Page[Kind]] = page
+        self._url_path = url_path
+
+    def get(self, resource_id: str) -> Kind:
+        """One by its id. Raises NotFound."""
+        return self._parse(self._transport.request("GET", f"{self._url_path}/{resource_id}").content)
+
+    def list(self, *, limit: int = 20, cursor: str | None = None) -> Page[Kind]:
+        """One page, newest first."""
+        params = {"limit": limit} | ({"cursor": cursor} if cursor else {})
+        content = self._transport.request("GET", self._url_path, params=params).content
+        return self._page.model_validate_json(content)
+
+    def __iter__(self) -> Iterator[Kind]:
+        """All, newest first, page by page."""
+        page = self.list(limit=100)
+        while True:
+            yield from page.data
+            if not page.next_cursor:
+                return
+            page = self.list(limit=100, cursor=page.next_cursor)
+
+    def delete(self, resource_id: str) -> None:
+        """Delete it and its files. Raises Conflict while a job needs it."""
+        self._transport.request("DELETE", f"{self._url_path}/{resource_id}")
+
+    def upload(
+        self, resource_id: str, path: str | os.PathLike[str], *, progress: Progress | None = None
+    ) -> Kind:
+        """Send the file of one that was created; the service then reads and checks it.
+
+        Safe to repeat: the very same file is accepted twice.
+
+        Raises:
+            ConfigurationError: the file cannot be read. Conflict: another file has been uploaded before.
+        """
+        file = LocalFile.read(Path(path))
+        put_file(self._transport, f"{self._url_path}/{resource_id}/content", file, progress)
+        return self.get(resource_id)
+
+    def wait(
+        self, resource_id: str, *, timeout_seconds: float | None = None, poll_seconds: float = 0.5
+    ) -> Kind:
+        """Return when the service has checked the upload and found it good.
+
+        Raises:
+            Rejected: it found it bad; `error.resource.problems` says why.
+            Timeout: it is still at it; it goes on.
+        """
+        deadline = time.monotonic() + timeout_seconds if timeout_seconds is not None else None
+        while True:
+            resource = self.get(resource_id)
+            if resource.state == "ready":
+                return resource
+            if resource.state == "invalid":
+                raise Rejected(resource)
+            if deadline is not None and time.monotonic() >= deadline:
+                raise Timeout(
+                    f"{resource.object} {resource.id} is still {resource.state} after {timeout_seconds:g} s; "
+                    "the service goes on: wait again, or look at its worker if this does not change"
+                )
+            time.sleep(poll_seconds)
+
+    def _create(self, body: dict[str, Any]) -> Kind:
+        return self._parse(self._transport.request("POST", self._url_path, json=body).content)
+
+    def _parse(self, content: bytes) -> Kind:
+        return self._kind.model_validate_json(content)
+
+
+class Teachers(UploadedResources[Teacher]):
+    """`client.teachers`."""
+
+    def __init__(self, transport: Transport) -> None:
+        super().__init__(transport, Teacher, Page[Teacher], "/v1/teachers")
+
+    def create(
+        self, name: str, model: dict[str, Any], *, normalization: dict[str, Any] | None = None
+    ) -> Teacher:
+        """Announce a teacher: what network its checkpoint is of.
+
+        `model` is e.g. `{"architecture": {"arch": "wide_resnet", "depth": 16, "width": 2},
+        "image": {"channels": 1, "height": 8, "width": 8}, "num_classes": 10}`. `normalization` (`mean` and `std`, one
+        entry a channel) is what its images were scaled with in training; without it, the dataset's own is used.
+        """
+        return self._create({"name": name, "model": model, "normalization": normalization})
+
+    def add(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        model: dict[str, Any],
+        name: str | None = None,
+        normalization: dict[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> Teacher:
+        """Create a teacher and send its checkpoint (.safetensors, or a .pt/.pth state dict)."""
+        teacher = self.create(name or Path(path).name, model, normalization=normalization)
+        return self.upload(teacher.id, path, progress=progress)
+
+
+class Datasets(UploadedResources[Dataset]):
+    """`client.datasets`."""
+
+    def __init__(self, transport: Transport) -> None:
+        super().__init__(transport, Dataset, Page[Dataset], "/v1/datasets")
+
+    def create(
+        self,
+        name: str,
+        filename: str,
+        *,
+        image_size: int | None = None,
+        holdout_fraction: float | None = None,
+    ) -> Dataset:
+        """Announce a dataset; `image_size` and `holdout_fraction` say how the service shall read it."""
+        options = {"image_size": image_size, "holdout_fraction": holdout_fraction}
+        given = {key: value for key, value in options.items() if value is not None}
+        return self._create({"name": name, "filename": filename} | given)
+
+    def add(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        image_size: int | None = None,
+        holdout_fraction: float | None = None,
+        progress: Progress | None = None,
+    ) -> Dataset:
+        """Create a dataset and send its file (an ImageFolder archive, an .npz, or idx files in an archive)."""
+        filename = Path(path).name
+        dataset = self.create(
+            name or filename, filename, image_size=image_size, holdout_fraction=holdout_fraction
+        )
+        return self.upload(dataset.id, path, progress=progress)

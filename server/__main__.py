@@ -1,0 +1,5 @@
+"""`python -m server` is `abdistill-server`."""
+
+from server.main import app
+
+app()
