@@ -56,6 +56,12 @@ class Settings(BaseSettings):
         default=20.0, gt=0, description="Time that a child has to write a checkpoint when asked to stop."
     )
 
+    input_cache_bytes: int = Field(
+        default=16 * 2**30,
+        ge=0,
+        description="Teachers and datasets that a worker's machine keeps for later jobs.",
+    )
+
     @model_validator(mode="after")
     def _fill_in(self) -> Self:
         self.data_dir = self.data_dir.expanduser().absolute()
