@@ -1,0 +1,191 @@
+"""A child of the tests' own: `python child.py BEHAVIOUR FOLDER WORKSPACE`, by the protocol of abcore.specs.runs.
+
+It trains nothing, and does in a second what a real one does in hours: steps, checkpoints, resuming, stopping, and every
+way to misbehave. FOLDER is where a test and its children meet: `starts` gets a line a start, `gate` lets a child go on.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from abcore import events
+from abcore.specs.architectures import ImageShape, ModelSpec, WideResNet
+from abcore.specs.refusals import Problem
+from abcore.specs.reports import DistillReport, ModelDescription, OutputFile
+from abcore.specs.runs import ExitCode, RunResult
+
+STEPS = 5
+BEHAVIOUR, FOLDER, WORKSPACE = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+STOP = []
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: STOP.append(True))
+    with (FOLDER / "starts").open("a") as starts:
+        print(WORKSPACE.name, file=starts)
+    out = events.EventWriter(WORKSPACE / "events.jsonl")
+    out.emit(events.RunStarted(device="cpu", versions={}))
+    print("a line of the log", flush=True)
+    BEHAVIOURS[BEHAVIOUR](out)
+
+
+def train(out: events.EventWriter) -> None:
+    """Count to STEPS, a checkpoint each; resume; stop when asked; wait at the gate before the last step."""
+    first = resume(out)
+    for step in range(first, STEPS + 1):
+        while step == STEPS and BEHAVIOUR != "quick" and not (FOLDER / "gate").exists() and not STOP:
+            time.sleep(0.02)
+        if STOP:
+            out.emit(events.Interrupted())
+            sys.exit(ExitCode.INTERRUPTED)
+        out.emit(events.Metrics(phase="transfer", epoch=0, step=step, values={"loss": 1 / step}))
+        out.emit(progress(step))
+        save(out, step)
+    finish(out)
+
+
+def resume(out: events.EventWriter) -> int:
+    saved = sorted((WORKSPACE / "checkpoints").iterdir())
+    if not saved:
+        return 1
+    step = int(saved[-1].read_text())
+    name = f"checkpoints/{saved[-1].name}"
+    out.emit(events.Resumed(checkpoint=name, phase="transfer", epoch=0, step=step))
+    return step + 1
+
+
+def save(out: events.EventWriter, step: int) -> None:
+    name = f"checkpoints/step-{step:04d}"
+    content = str(step).encode()
+    (WORKSPACE / name).write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    out.emit(
+        events.CheckpointSaved(
+            file=name, phase="transfer", epoch=0, step=step, size_bytes=len(content), sha256=sha256
+        )
+    )
+
+
+def progress(step: int) -> events.Progress:
+    return events.Progress(
+        phase="transfer", epoch=0, step=step, fraction=step / STEPS, images_per_second=1.0, eta_seconds=1.0
+    )
+
+
+def finish(out: events.EventWriter, sha256: str | None = None, name: str = "student.safetensors") -> None:
+    content = b"weights"
+    path = WORKSPACE / "outputs" / "student.safetensors"
+    if not path.is_symlink():
+        path.write_bytes(content)
+    file = OutputFile(
+        name=name,
+        kind="student",
+        media_type="application/octet-stream",
+        size_bytes=len(content),
+        sha256=sha256 or hashlib.sha256(content).hexdigest(),
+    )
+    result = RunResult(report=report(), files=(file,))
+    (WORKSPACE / "outputs" / "result.json").write_text(result.model_dump_json())
+    out.emit(events.Finished(seconds=1.0))
+
+
+def report() -> DistillReport:
+    model = ModelSpec(
+        architecture=WideResNet(arch="wide_resnet", depth=10, width=1),
+        image=ImageShape(channels=1, height=8, width=8),
+        num_classes=10,
+    )
+    description = ModelDescription(spec=model, num_parameters=1, num_macs=1, size_bytes=4, taps=())
+    return DistillReport(
+        student=description,
+        teacher=description,
+        student_accuracy={},
+        teacher_accuracy={},
+        agreement={},
+        boundary_similarity=(),
+        training_seconds=1.0,
+        versions={},
+    )
+
+
+def crash(out: events.EventWriter) -> None:
+    save(out, 3)
+    print("the last words", flush=True)
+    sys.exit(3)
+
+
+def refuse(out: events.EventWriter) -> None:
+    out.emit(events.Failed(problems=(Problem(code="data.empty", message="there are no images"),)))
+    sys.exit(ExitCode.REFUSED)
+
+
+def stubborn(out: events.EventWriter) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sleeper = ["sleep", "600"]
+    subprocess.Popen(sleeper)
+    subprocess.Popen(sleeper, start_new_session=True)
+    save(out, 1)
+    time.sleep(600)
+
+
+def probe(out: events.EventWriter) -> None:
+    """Tell what a child can see of the world."""
+    interfaces = [
+        line.split(":")[0].strip() for line in Path("/proc/self/net/dev").read_text().splitlines()[2:]
+    ]
+    details = {
+        "environment": dict(os.environ),
+        "interfaces": interfaces,
+        "folder": os.getcwd(),
+        "path": sys.path,
+        "inputs": {
+            path.name: [path.read_text(), oct(path.stat().st_mode & 0o777)]
+            for path in (WORKSPACE / "inputs").iterdir()
+        },
+        "run": json.loads((WORKSPACE / "run.json").read_text()),
+    }
+    out.emit(events.Note(level="info", code="probe", message="what I see", details=details))
+    finish(out)
+
+
+def link_out(out: events.EventWriter) -> None:
+    (WORKSPACE / "outputs" / "student.safetensors").symlink_to(FOLDER / "secret")
+    finish(out, sha256=hashlib.sha256((FOLDER / "secret").read_bytes()).hexdigest())
+
+
+def babble(out: events.EventWriter) -> None:
+    save(out, 1)
+    with (WORKSPACE / "events.jsonl").open("a") as file:
+        file.write('{"type": "run.exploded"}\n')
+    time.sleep(600)
+
+
+def flood(out: events.EventWriter) -> None:
+    for number in range(60_000):
+        print(f"line {number:06d} {'x' * 30}")
+    finish(out)
+
+
+BEHAVIOURS = {
+    "train": train,
+    "quick": train,
+    "crash": crash,
+    "refuse": refuse,
+    "stubborn": stubborn,
+    "probe": probe,
+    "link_out": link_out,
+    "babble": babble,
+    "flood": flood,
+    "lie": lambda out: finish(out, sha256="0" * 64),
+    "climb": lambda out: finish(out, name="../run.json"),
+    "no_result": lambda out: None,
+    "leave": lambda out: sys.exit(ExitCode.INTERRUPTED),
+}
+
+if __name__ == "__main__":
+    main()

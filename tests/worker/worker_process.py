@@ -1,0 +1,8 @@
+"""`python worker_process.py CHILD...`: a worker by this environment's settings, with children run by that command."""
+
+import sys
+
+from store.settings import get_settings
+from worker.main import run
+
+run(get_settings(), tuple(sys.argv[1:]))

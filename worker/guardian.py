@@ -1,0 +1,104 @@
+"""How a child is started: its command, its surroundings, its limits."""
+
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import abcore
+import leash
+from store.models import Json
+from store.settings import Settings
+from worker.workspace import Workspace
+
+# -P: the workspace is the current folder, and what lies there must never be imported.
+CHILD_COMMAND = (sys.executable, "-P", "-m", "abcore.run")
+OPEN_FILES = 4096
+PYTHON_WITH_TORCH_BYTES = (
+    8 * 2**30
+)  # address space, not memory: libraries of a CUDA build are mapped even if unused
+
+# What a child needs of the worker's environment. All else stays out: database, broker, keys, tokens of the host.
+_PASSED_ON = frozenset(
+    {"PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME"}
+)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Guardian:
+    """Starts children on leashes. `command` gets the workspace's path as its last argument."""
+
+    settings: Settings
+    command: tuple[str, ...] = CHILD_COMMAND
+
+    def start(self, workspace: Workspace, run: Json, slot: int) -> leash.Leashed:
+        """Start the child for what `run.json` holds; its output goes to the workspace's log.
+
+        Raises:
+            OSError: it could not be started.
+        """
+        with workspace.log.open("ab") as log:
+            child = leash.spawn(
+                [*self.command, str(workspace.root)],
+                cwd=workspace.root,
+                env=self.environment(workspace, run, slot),
+                stdout=log,
+                stderr=log,
+                limits=_limits(workspace, run),
+                grace_seconds=self.settings.grace_seconds,
+            )
+        for what in child.missing:
+            _say_once(what)
+        return child
+
+    def environment(self, workspace: Workspace, run: Json, slot: int) -> dict[str, str]:
+        """Return all that the child gets to know about the world."""
+        threads = str(max(1, (os.cpu_count() or 1) // self.settings.worker_slots))
+        scrubbed = {name: value for name, value in os.environ.items() if name in _PASSED_ON}
+        return scrubbed | self._devices(run, slot) | {
+            "HOME": str(workspace.temporary),
+            "TMPDIR": str(workspace.temporary),
+            "PYTHONPATH": str(Path(abcore.__file__).parent.parent),
+            "PYTHONUNBUFFERED": "1",  # a crash must not take the last lines of the log with it
+            "PYTHONFAULTHANDLER": "1",
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+        }  # fmt: skip
+
+    def _devices(self, run: Json, slot: int) -> dict[str, str]:
+        """Where the child computes: without a GPU to verify an upload, on one of its own where there are several slots."""
+        device = self.settings.device
+        if run["task"] != "distill":
+            return {"ABDISTILL_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+        if self.settings.worker_slots > 1 and device in ("auto", "cuda"):
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+            own = visible[slot % len(visible)] or str(slot)
+            return {"ABDISTILL_DEVICE": device, "CUDA_VISIBLE_DEVICES": own}
+        return {"ABDISTILL_DEVICE": device}
+
+
+def _limits(workspace: Workspace, run: Json) -> leash.Limits:
+    """Limits of a child. One that reads an untrusted upload also gets no more memory than an honest one could need."""
+    address_space_bytes = None
+    if run["task"] != "distill":
+        claimed = max((path.stat().st_size for path in workspace.inputs.iterdir()), default=0)
+        address_space_bytes = PYTHON_WITH_TORCH_BYTES + 4 * claimed + 2 * int(run.get("max_bytes", 0))
+    return leash.Limits(
+        core_bytes=0,  # a core dump would hold teachers and images
+        open_files=OPEN_FILES,
+        address_space_bytes=address_space_bytes,
+        network=False,
+        new_privileges=False,
+    )
+
+
+_said: set[str] = set()
+
+
+def _say_once(what: str) -> None:
+    if what not in _said:
+        _said.add(what)
+        _log.warning("children run without %s: this machine's kernel does not grant it", what)

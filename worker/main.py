@@ -1,0 +1,50 @@
+"""One worker process: `python -m worker`."""
+
+import logging
+import signal
+import time
+
+from store.settings import Settings, get_settings
+from worker.app import create_app, serve
+from worker.guardian import CHILD_COMMAND
+from worker.poller import Poller
+from worker.tasks import Shift
+from worker.workshop import Workshop
+
+_log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Work by this process's settings until SIGTERM or SIGINT."""
+    run(get_settings())
+
+
+def run(settings: Settings, command: tuple[str, ...] = CHILD_COMMAND) -> None:
+    """Work until told to stop; then running jobs write a checkpoint and go back to the queue."""
+    workshop = Workshop.open(settings, command)
+    shift = Shift(workshop)
+    poller = Poller(shift, workshop)
+    try:
+        for lost in workshop.workspaces.sweep():
+            _log.info("removed what worker %s left", lost)
+        poller.start()
+        try:
+            if settings.broker_url is None:
+                _work_until_a_signal(shift)
+            else:
+                app = create_app(settings.broker_url, shift.work)
+                serve(app, settings.worker_slots, workshop.worker_id, shift.stopping.set)
+        finally:
+            shift.stopping.set()
+            poller.join()
+    finally:
+        workshop.close()
+
+
+def _work_until_a_signal(shift: Shift) -> None:
+    logging.basicConfig(level=logging.INFO)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: shift.stopping.set())
+    # Not Event.wait: a handler that runs inside it would wait for a lock that its own thread holds.
+    while not shift.stopping.is_set():
+        time.sleep(0.2)

@@ -1,0 +1,47 @@
+"""What a worker process works with, made once from the settings."""
+
+from dataclasses import dataclass
+
+from store.blobs import BlobStore, open_blobs
+from store.database import Database
+from store.ids import new_id
+from store.queue import Doorbell
+from store.settings import Settings
+from worker.cache import InputCache
+from worker.guardian import CHILD_COMMAND, Guardian
+from worker.workspace import Workspaces
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Everything that attempts share."""
+
+    worker_id: str
+    settings: Settings
+    db: Database
+    blobs: BlobStore
+    doorbell: Doorbell
+    workspaces: Workspaces
+    cache: InputCache
+    guardian: Guardian
+
+    @classmethod
+    def open(cls, settings: Settings, command: tuple[str, ...] = CHILD_COMMAND) -> "Workshop":
+        """Connect to what the settings name. `command` runs a workspace, given as its last argument."""
+        worker_id = new_id("wrk")
+        return cls(
+            worker_id=worker_id,
+            settings=settings,
+            db=Database(settings.database_url),
+            blobs=open_blobs(settings.blobs_url),
+            doorbell=Doorbell(settings.broker_url),
+            workspaces=Workspaces(settings.workspace_dir, worker_id),
+            cache=InputCache(settings.workspace_dir / "cache", settings.input_cache_bytes),
+            guardian=Guardian(settings, command),
+        )
+
+    def close(self) -> None:
+        """Remove this worker's folders, close its connections."""
+        self.workspaces.close()
+        self.doorbell.close()
+        self.db.dispose()
