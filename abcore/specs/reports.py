@@ -13,7 +13,8 @@ class TapPoint(Spec):
     """A pre-activation feature map: where it is computed and its shape for one image."""
 
     name: str = Field(
-        description="`path` of the activation module that reads it, `path#k` for that module's k-th call."
+        description="`path` of the activation module that reads it; `path#k` for that module's call number k, from 0; "
+        "`path.relu()` where module `path` calls the activation as a function."
     )
     channels: int
     height: int
@@ -98,6 +99,9 @@ class TapSimilarity(Spec):
     teacher: str
     before: float | None = Field(description="Before the transfer phase (a random student: about 0.5).")
     after: float | None = Field(description="After the transfer phase.")
+    final: float | None = Field(
+        default=None, description="Of the finished student, through the connectors as training left them."
+    )
 
 
 class OutputFile(Spec):
@@ -114,12 +118,14 @@ class DistillReport(Spec):
     """`report.json`: what came out of a distillation."""
 
     student: ModelDescription
-    teacher: ModelDescription
-    student_accuracy: dict[str, Accuracy] = Field(description="By split.")
-    teacher_accuracy: dict[str, Accuracy] = Field(description="By split.")
+    teacher: ModelDescription | None = Field(description="Null for a student trained alone.")
+    student_accuracy: dict[str, Accuracy] = Field(description="By held-out split.")
+    teacher_accuracy: dict[str, Accuracy] = Field(description="By held-out split; empty without a teacher.")
     agreement: dict[str, float] = Field(
-        description="By split: share of images on which both say the same class, 0..1."
+        description="By held-out split: share of images on which both say the same class, 0..1; empty without a teacher."
     )
-    boundary_similarity: tuple[TapSimilarity, ...]
+    boundary_similarity: tuple[TapSimilarity, ...] = Field(
+        description="Measured on the evaluation split; empty where the recipe compares no taps."
+    )
     training_seconds: float
     versions: dict[str, str]
