@@ -15,7 +15,7 @@ CHECKPOINT = "checkpoint"
 
 
 def list_(db: Database, project_id: str, job_id: str) -> list[Artifact]:
-    """Return all files of a job, oldest first.
+    """Return all files of a job, by attempt and name.
 
     Raises:
         NotFound
@@ -23,7 +23,7 @@ def list_(db: Database, project_id: str, job_id: str) -> list[Artifact]:
     with db.read() as session:
         find_job(session, project_id, job_id)
         rows = select(Artifact).where(Artifact.job_id == job_id)
-        return list(session.scalars(rows.order_by(Artifact.created_at, Artifact.name)))
+        return list(session.scalars(rows.order_by(Artifact.lease_epoch, Artifact.name)))
 
 
 def get(db: Database, project_id: str, job_id: str, artifact: str) -> Artifact:

@@ -7,7 +7,7 @@ child when that age comes near `lease_seconds`; then no two attempts of a job ev
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.orm import Session
@@ -16,14 +16,10 @@ from abcore.specs.refusals import Problem
 from abcore.specs.reports import DatasetReport, DistillReport, TeacherReport
 from store.columns import unix_now
 from store.database import Database
-from store.errors import LeaseLost
+from store.endings import Crash, cancelled, charge, failed, give_back
 from store.ids import new_id
-from store.models import Artifact, Job, JobState
+from store.models import Artifact, Job, Json
 from store.moves import UNLEASED, Fence, NewEvent, move, settle_upload
-
-LOG_TAIL_CHARACTERS = 8000
-FIRST_BACKOFF_SECONDS = 5.0
-LONGEST_BACKOFF_SECONDS = 300.0
 
 
 class Directive(Enum):
@@ -57,14 +53,6 @@ class NewArtifact(NamedTuple):
     size_bytes: int
     sha256: str
     blob_key: str
-
-
-@dataclass(frozen=True)
-class Crash:
-    """Why an attempt ended without a result: the problem, and the last of what its child wrote."""
-
-    problem: Problem
-    log_tail: str = ""
 
 
 def claim(db: Database, worker_id: str, lease_seconds: float) -> Lease | None:
@@ -110,17 +98,12 @@ def renew(db: Database, lease: Lease, lease_seconds: float) -> Directive:
     with db.write() as session:
         row = session.execute(
             update(Job)
-            .where(
-                Job.id == lease.job.id,
-                Job.state == "running",
-                Job.lease_epoch == lease.epoch,
-                Job.lease_owner == lease.owner,
-            )
+            .where(lease.fence.holds())
             .values(lease_expires_at=unix_now() + lease_seconds)
             .returning(Job.stop_requested)
         ).one_or_none()
         if row is None:
-            raise _lost(lease)
+            raise lease.fence.lost()
         return Directive(row.stop_requested)
 
 
@@ -156,6 +139,7 @@ def finish(
 
     Raises:
         LeaseLost: another attempt owns the job; this result counts for nothing.
+        ValueError: a verification without the file that it verified.
     """
     written = report.model_dump(mode="json")
     with db.write() as session:
@@ -172,20 +156,7 @@ def finish(
             **UNLEASED,
         )
         add_artifacts(session, lease, artifacts)
-        if job.kind != "distill":
-            file = next(
-                artifact for artifact in artifacts if artifact.kind == job.kind.removeprefix("verify_")
-            )
-            settle_upload(
-                session,
-                job,
-                state="ready",
-                state_detail=None,
-                blob_key=file.blob_key,
-                sha256=file.sha256,
-                size_bytes=file.size_bytes,
-                report=written,
-            )
+        _settle_verified(session, job, written, artifacts)
         return job
 
 
@@ -196,7 +167,7 @@ def fail(db: Database, lease: Lease, problems: Sequence[Problem]) -> Job:
         LeaseLost
     """
     with db.write() as session:
-        return _failed(session, lease.fence, problems[0].message, problems, [])
+        return failed(session, lease.fence, problems[0].message, problems)
 
 
 def acknowledge_cancel(db: Database, lease: Lease) -> Job:
@@ -206,51 +177,7 @@ def acknowledge_cancel(db: Database, lease: Lease) -> Job:
         LeaseLost
     """
     with db.write() as session:
-        return _cancelled(session, lease.fence, [])
-
-
-def charge(session: Session, job: Job, crash: Crash, max_crashes: int) -> Job:
-    """Count a crash against a locked running job, and queue or fail it accordingly."""
-    crashes = job.crashes + 1
-    tail = crash.log_tail[-LOG_TAIL_CHARACTERS:]
-    event = NewEvent(
-        "job.crashed",
-        f"Attempt {job.attempts} crashed: {crash.problem.message}",
-        level="error",
-        data={"problem": crash.problem.model_dump(mode="json"), "log_tail": tail, "crashes": crashes},
-    )
-    if crashes >= max_crashes and job.stop_requested != "cancel":
-        problem = Problem(
-            code="job.crashed",
-            message=f"The job crashed {crashes} times; the last time: {crash.problem.message}",
-            value=tail or None,
-            hint=crash.problem.hint or "`value` holds the last lines of its log.",
-        )
-        return _failed(session, Fence.of(job), problem.message, [problem], [event], crashes=crashes)
-    wait_seconds = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 4 ** (crashes - 1))
-    reason = f"Crashed {crashes} of at most {max_crashes} times; tried again after {wait_seconds:g} s."
-    return give_back(session, job, reason, [event], crashes=crashes, not_before=unix_now() + wait_seconds)
-
-
-def give_back(
-    session: Session, job: Job, reason: str, events: Sequence[NewEvent] = (), **columns: Any
-) -> Job:
-    """Take a locked running job from its worker: to the queue, or to where its user wanted it."""
-    fence = Fence.of(job)
-    if job.stop_requested == "cancel":
-        return _cancelled(session, fence, events)
-    to: JobState = "queued"
-    if job.stop_requested == "pause":
-        to, reason = "paused", "Paused by its user."
-    return move(
-        session,
-        fence,
-        to,
-        [*events, NewEvent(f"job.{to}", reason)],
-        state_reason=reason,
-        **UNLEASED,
-        **columns,
-    )
+        return cancelled(session, lease.fence)
 
 
 def add_artifacts(session: Session, lease: Lease, artifacts: Sequence[NewArtifact]) -> None:
@@ -264,50 +191,26 @@ def add_artifacts(session: Session, lease: Lease, artifacts: Sequence[NewArtifac
 
 
 def _held(session: Session, lease: Lease) -> Job:
-    job = session.scalar(
-        select(Job)
-        .where(
-            Job.id == lease.job.id,
-            Job.state == "running",
-            Job.lease_epoch == lease.epoch,
-            Job.lease_owner == lease.owner,
-        )
-        .with_for_update(key_share=True)
-    )
+    job = session.scalar(select(Job).where(lease.fence.holds()).with_for_update(key_share=True))
     if job is None:
-        raise _lost(lease)
+        raise lease.fence.lost()
     return job
 
 
-def _lost(lease: Lease) -> LeaseLost:
-    return LeaseLost(
-        f"Lease {lease.epoch} of {lease.owner!r} on job {lease.job.id} was lost: stop its child and write nothing more."
-    )
-
-
-def _cancelled(session: Session, fence: Fence, events: Sequence[NewEvent]) -> Job:
-    reason = "Cancelled by its user while it ran."
-    cancelled = NewEvent("job.cancelled", reason)
-    return move(session, fence, "cancelled", [*events, cancelled], state_reason=reason, **UNLEASED)
-
-
-def _failed(
-    session: Session,
-    fence: Fence,
-    reason: str,
-    problems: Sequence[Problem],
-    events: Sequence[NewEvent],
-    **columns: Any,
-) -> Job:
-    written = [problem.model_dump(mode="json") for problem in problems]
-    failed = NewEvent("job.failed", reason, level="error", data={"problems": written})
-    return move(
+def _settle_verified(session: Session, job: Job, report: Json, artifacts: Sequence[NewArtifact]) -> None:
+    if job.kind == "distill":
+        return
+    kind = job.kind.removeprefix("verify_")
+    file = next((artifact for artifact in artifacts if artifact.kind == kind), None)
+    if file is None:
+        raise ValueError(f"job {job.id} verified a {kind}, but none of its files is of kind {kind!r}")
+    settle_upload(
         session,
-        fence,
-        "failed",
-        [*events, failed],
-        state_reason=reason,
-        problems=written,
-        **UNLEASED,
-        **columns,
+        job,
+        state="ready",
+        state_detail=None,
+        blob_key=file.blob_key,
+        sha256=file.sha256,
+        size_bytes=file.size_bytes,
+        report=report,
     )

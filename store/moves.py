@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import insert, update
+from sqlalchemy import ColumnElement, and_, insert, update
 from sqlalchemy.orm import Session
 
 from store.columns import unix_now
@@ -39,6 +39,22 @@ class Fence(NamedTuple):
     def of(cls, job: Job) -> "Fence":
         """Believe what was just read."""
         return cls(job.id, job.state, job.lease_epoch, job.lease_owner)
+
+    def holds(self) -> ColumnElement[bool]:
+        """The condition under which the belief is true."""
+        return and_(
+            Job.id == self.job_id,
+            Job.state == self.state,
+            Job.lease_epoch == self.epoch,
+            Job.lease_owner.is_not_distinct_from(self.owner),
+        )
+
+    def lost(self) -> LeaseLost:
+        """The error to raise where it is not."""
+        return LeaseLost(
+            f"Job {self.job_id} is no longer {self.state} under lease {self.epoch} of {self.owner!r}: stop its child "
+            "and write nothing more about it."
+        )
 
 
 @dataclass(frozen=True)
@@ -71,22 +87,14 @@ def change(session: Session, fence: Fence, events: Sequence[NewEvent], **columns
     """
     statement = (
         update(Job)
-        .where(
-            Job.id == fence.job_id,
-            Job.state == fence.state,
-            Job.lease_epoch == fence.epoch,
-            Job.lease_owner.is_not_distinct_from(fence.owner),
-        )
+        .where(fence.holds())
         .values(event_seq=Job.event_seq + len(events), updated_at=unix_now(), **columns)
         .returning(Job)
         .execution_options(synchronize_session=False, populate_existing=True)
     )
     job = session.scalars(statement).one_or_none()
     if job is None:
-        raise LeaseLost(
-            f"Job {fence.job_id} is no longer {fence.state!r} under lease {fence.epoch} of {fence.owner!r}: "
-            "stop its child and write nothing more about it."
-        )
+        raise fence.lost()
     _append(session, job, events)
     return job
 

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from abcore.specs.refusals import Problem
 from store.columns import unix_now
 from store.database import Database
-from store.leases import Crash, charge
+from store.endings import Crash, charge
 from store.models import Job, Sweep
 
 GUARD = "jobs"

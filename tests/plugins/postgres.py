@@ -45,14 +45,16 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture
 def fresh_postgres_url(postgres_url: str) -> Iterator[str]:
     """The address of an empty database."""
-    yield from copied_database(postgres_url, "template1")
+    with new_database(postgres_url) as url:
+        yield url
 
 
-def copied_database(postgres_url: str, template: str) -> Iterator[str]:
-    """Yield the address of a new database that is a copy of another one; drop it after."""
+@contextmanager
+def new_database(postgres_url: str) -> Iterator[str]:
+    """Yield the address of an empty database; drop it after."""
     name = f"test_{uuid.uuid4().hex}"
     with _autocommit(postgres_url) as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+        connection.execute(text(f"CREATE DATABASE {name}"))
     try:
         yield make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
     finally:
