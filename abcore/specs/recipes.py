@@ -53,13 +53,16 @@ class ActivationBoundary(Spec):
     weight: float | None = Field(
         default=None,
         gt=0,
-        description="Factor on the sum over a tap's neurons, averaged over the batch. Null: 3/1000, the paper's CIFAR "
-        "setting, scaled so that a tap's share does not depend on how many neurons it has.",
+        description="Factor on the sum over a tap's neurons, averaged over the batch, times the tap's weight. Null: "
+        "3/1000 × 16,384 / (neurons of the teacher's tap), so that a tap's share depends neither on the resolution nor on "
+        "the width; for the WRN-22-4 of the paper's CIFAR setting (65,536, 32,768 and 16,384 neurons) that is exactly its "
+        "3/1000 with tap weights 1/4, 1/2, 1.",
     )
     tap_weights: tuple[PositiveFloat, ...] | None = Field(
         default=None,
         max_length=32,
-        description="One a tap, shallow to deep. Null: 1 for the deepest, halved each step up.",
+        description="One a tap, shallow to deep. Null: with a `weight`, 1 for the deepest, halved each step up (the "
+        "paper's 2^(i-n+1)); without, 1 for all, because the normalised weight halves them already.",
     )
 
 
@@ -127,7 +130,12 @@ class Recipe(Spec):
         description="Mode of the teacher's batch norms. `train` is what the paper's CIFAR code does (running "
         "statistics are left alone all the same); its signs differ from `eval` in 1 to 4 % of neurons.",
     )
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="`bf16`: forward passes under autocast; weights and optimizer stay float32."
+    )
+    evaluate_every: int = Field(
+        default=1, ge=1, le=10_000, description="Epochs from one evaluation to the next; a phase's last is always evaluated."
+    )
 
     @model_validator(mode="after")
     def _has_a_phase(self) -> "Recipe":

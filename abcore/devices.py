@@ -1,0 +1,42 @@
+"""Where a run computes, and with which versions."""
+
+import os
+import platform
+
+import torch
+
+from abcore.specs.refusals import Refusal
+
+
+def choose_device() -> torch.device:
+    """Return the device that `ABDISTILL_DEVICE` names (`auto`, `cpu`, `cuda`, `cuda:1`); `auto`: a GPU if there is one.
+
+    Raises:
+        Refusal: the name is no device, or one that this machine does not have (`device.unavailable`).
+    """
+    name = os.environ.get("ABDISTILL_DEVICE", "auto")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    available = ("auto", "cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count())))
+    if name not in available and not (name == "cuda" and torch.cuda.is_available()):
+        raise Refusal(
+            "device.unavailable",
+            f"ABDISTILL_DEVICE is {name!r}, and this machine has no such device",
+            where="ABDISTILL_DEVICE",
+            value=name,
+            allowed=available,
+            hint="Set the worker's `device` to `auto`, or run it where the device is.",
+        )
+    return torch.device(name)
+
+
+def describe_device(device: torch.device) -> str:
+    """Name a device for people: `cuda:0 (NVIDIA H100 80GB HBM3)`, `cpu (2 threads)`."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({torch.get_num_threads()} threads)"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide which bits come out of a run."""
+    return {"python": platform.python_version(), "torch": str(torch.__version__)}

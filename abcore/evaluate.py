@@ -1,0 +1,101 @@
+"""How good a network is, how alike two networks are: measured in evaluation mode, without touching their state."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from abcore.losses import boundary_similarity
+from abcore.specs.reports import Accuracy
+from abcore.views import Views
+
+Batch = tuple[Tensor, Tensor, Tensor]
+"""images_BCHW float32 normalised, labels_B int64, index_B int64."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy on a split and what it was computed from: predictions_N, the class of the largest logit, int64."""
+
+    accuracy: Accuracy
+    predictions_N: Tensor
+
+
+@contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Put modules into evaluation mode without gradients, and every submodule back into its own mode afterwards."""
+    modes = [(module, module.training) for root in modules for module in root.modules()]
+    for root in modules:
+        root.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def evaluate(model: nn.Module, batches: Iterable[Batch]) -> Evaluation:
+    """Measure top-1, top-5 (or top-K of fewer classes) and cross-entropy over all batches.
+
+    The device is synchronised once, at the end.
+    """
+    predictions, top1, top5, losses = [], [], [], []
+    with evaluating(model):
+        for images_BCHW, labels_B, _ in batches:
+            logits_BK = model(images_BCHW).float()
+            best_B5 = logits_BK.topk(min(5, logits_BK.shape[1])).indices
+            hits_B5 = best_B5 == labels_B[:, None]
+            predictions.append(best_B5[:, 0])
+            top1.append(hits_B5[:, 0].sum())
+            top5.append(hits_B5.sum())
+            losses.append(F.cross_entropy(logits_BK, labels_B, reduction="sum").double())
+    predictions_N = torch.cat(predictions)
+    num_images = len(predictions_N)
+    accuracy = Accuracy(
+        top1=_total(top1) / num_images,
+        top5=_total(top5) / num_images,
+        loss=_total(losses) / num_images,
+        num_images=num_images,
+    )
+    return Evaluation(accuracy, predictions_N)
+
+
+def agreement(predictions_N: Tensor, teacher_predictions_N: Tensor) -> float:
+    """Share of images on which both networks say the same class, 0..1."""
+    return float((predictions_N == teacher_predictions_N).double().mean())
+
+
+def measure_similarity(
+    student_maps: Callable[[Tensor], Iterable[Tensor]],
+    teacher_views: Callable[[Tensor], Views],
+    batches: Iterable[Batch],
+) -> tuple[float, ...]:
+    """Boundary similarity at each tap pair, shallow to deep, over all batches, 0..1.
+
+    Args:
+        student_maps: images_BCHW -> the student's connected pre-activations, shaped like the teacher's.
+        teacher_views: images_BCHW -> the teacher's view.
+        batches: what both look at.
+    """
+    totals, num_images = None, 0
+    for images_BCHW, labels_B, _ in batches:
+        teacher_on = teacher_views(images_BCHW).boundaries
+        shares = torch.stack(
+            [
+                boundary_similarity(preact_BCHW, on_BCHW)
+                for preact_BCHW, on_BCHW in zip(student_maps(images_BCHW), teacher_on, strict=True)
+            ]
+        )
+        weighted = shares * len(labels_B)
+        totals = weighted if totals is None else totals + weighted
+        num_images += len(labels_B)
+    assert totals is not None, "a split without images"
+    return tuple((totals / num_images).tolist())
+
+
+def _total(parts: list[Tensor]) -> float:
+    return float(torch.stack(parts).sum())

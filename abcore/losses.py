@@ -1,0 +1,101 @@
+"""The losses of both phases, as pure functions of tensors.
+
+Shapes: B batch, C channels, H height, W width, K classes. "The paper" is Heo, Lee, Yun, Choi, AAAI 2019,
+arXiv 1811.03233. The teacher's side of a boundary is a boolean tensor, true where its pre-activation is above zero:
+that is all the method asks of a teacher, so it can come from a forward pass or from a cache of bits.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+class _ActivationBoundary(torch.autograd.Function):
+    """With s = ±1 the teacher's side, the two branches of eq. 7 are one: relu(margin - s·x)².
+
+    Only h = relu(margin - s·x) is kept, and the gradient is -2·s·h: both are bit for bit those of the branches
+    written out, because multiplying by ±1 and by 2 does not round.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, preact: Tensor, teacher_on: Tensor, margin: float) -> Tensor:
+        side = teacher_on.to(torch.int8).mul_(2).sub_(1)
+        shortfall = torch.rsub(side * preact, margin).relu_()
+        ctx.save_for_backward(shortfall, side)
+        return shortfall.square().sum(dtype=_accumulation_dtype(preact.dtype)).div_(preact.shape[0])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        shortfall, side = ctx.saved_tensors
+        scale = (gradient / shortfall.shape[0]).to(shortfall.dtype)
+        return (side * shortfall).mul_(-2).mul_(scale), None, None
+
+
+def activation_boundary_loss(preact_BCHW: Tensor, teacher_on_BCHW: Tensor, margin: float) -> Tensor:
+    """The activation-boundary loss (paper, eq. 7): squared shortfall behind the teacher's side of the margin.
+
+    `(x + margin)²` where the teacher is off and x > -margin, `(x - margin)²` where it is on and x <= margin, else 0.
+
+    Args:
+        preact_BCHW: the student's pre-activation after the connector, any float dtype.
+        teacher_on_BCHW: bool, true where the teacher's pre-activation is > 0.
+        margin: µ of the paper, in units of the pre-activation.
+
+    Returns:
+        A scalar: summed over a tap's neurons, averaged over the batch. float32 for half-precision input.
+    """
+    return _ActivationBoundary.apply(preact_BCHW, teacher_on_BCHW, margin)  # type: ignore[no-any-return, no-untyped-call]  # torch's own gap
+
+
+def boundary_similarity(preact_BCHW: Tensor, teacher_on_BCHW: Tensor) -> Tensor:
+    """Share of neurons on the teacher's side of zero, in 0..1: one minus the activation transfer loss (paper, eq. 3).
+
+    Args:
+        preact_BCHW: the student's pre-activation after the connector.
+        teacher_on_BCHW: bool, true where the teacher's pre-activation is > 0.
+
+    Returns:
+        A float64 scalar.
+    """
+    return ((preact_BCHW > 0) == teacher_on_BCHW).mean(dtype=torch.float64)
+
+
+def distillation_loss(
+    logits_BK: Tensor, teacher_logits_BK: Tensor, *, temperature: float, temperature_squared: bool
+) -> Tensor:
+    """Knowledge distillation (Hinton, Vinyals, Dean 2015, arXiv 1503.02531, section 2).
+
+    The Kullback-Leibler divergence from the teacher's softened distribution to the student's, in nats: it differs
+    from the soft cross-entropy by the teacher's entropy, a constant.
+
+    Args:
+        logits_BK: the student's.
+        teacher_logits_BK: the teacher's; no gradient flows into them.
+        temperature: both logits are divided by it.
+        temperature_squared: multiply by T², so that the gradient's scale does not depend on T (ibid.).
+
+    Returns:
+        A float32 scalar (float64 for float64 input): summed over classes, averaged over the batch.
+    """
+    dtype = _accumulation_dtype(logits_BK.dtype)
+    divergence = F.kl_div(
+        F.log_softmax(logits_BK / temperature, dim=1, dtype=dtype),
+        F.log_softmax(teacher_logits_BK.detach() / temperature, dim=1, dtype=dtype),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return divergence * temperature**2 if temperature_squared else divergence
+
+
+def cross_entropy(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+    """Cross-entropy with labels (int64), in nats, averaged over the batch: a float32 scalar (float64 for float64)."""
+    return F.cross_entropy(logits_BK.to(_accumulation_dtype(logits_BK.dtype)), labels_B)
+
+
+def _accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    # A sum over a hundred thousand neurons does not fit the 8 bits of a bfloat16's mantissa.
+    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
