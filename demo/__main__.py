@@ -94,9 +94,9 @@ def _distil(
     }
     columns: dict[str, Column] = {"teacher": _teacher_column(teacher, teacher_accuracy)}
     faults: list[str] = []
-    for kind, job in jobs.items():
-        console.print(f"  {job.id}, {kind}:")
-        job = show_updates(client.jobs.watch(job.id, poll_seconds=0.5))
+    for kind, submitted in jobs.items():
+        console.print(f"  {submitted.id}, {kind}:")
+        job = show_updates(client.jobs.watch(submitted.id, poll_seconds=0.5))
         if job.state != "succeeded":
             raise JobFailed(job)
         columns[kind], found = _fetch(client, job, kind, data)

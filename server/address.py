@@ -1,8 +1,10 @@
 """The API's address: free before the API is started, and written down where this machine's tools find it."""
 
+import errno
 import json
 import os
 import socket
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -12,25 +14,34 @@ from server.errors import CannotStart
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - to reach it from here, not to bind
 
 
-def free_port(host: str, port: int) -> int:
+def free_port(host: str, port: int, *, patience_seconds: float = 0.0) -> int:
     """The port itself if nobody listens there, or for 0 one that is free now.
+
+    With patience, a port that is taken is tried again: by a predecessor that was killed and is still being cleared up.
 
     Raises:
         CannotStart: it is taken, or the host is no address of this machine.
     """
-    try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            return int(probe.getsockname()[1])
-    except OSError as error:
-        raise CannotStart(
-            f"The API cannot listen on {host}:{port} ({error.strerror or error}). "
-            "Choose another with --port (0 picks a free one) or --host, or end what listens there."
-        ) from error
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            return _bind(host, port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise CannotStart(
+                    f"The API cannot listen on {host}:{port} ({error.strerror or error}). "
+                    "Choose another with --port (0 picks a free one) or --host, or end what listens there."
+                ) from error
+        time.sleep(0.1)
+
+
+def _bind(host: str, port: int) -> int:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, address = found[0]
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+        return int(probe.getsockname()[1])
 
 
 def url_of(host: str, port: int) -> str:

@@ -47,7 +47,7 @@ class OutputReader:
     """Passes a process's output on, line by line, and keeps the last lines for an error message."""
 
     def __init__(self, name: str, stream: IO[bytes], console: Console) -> None:
-        self.last_lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._last_lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._name = name
         self._stream = stream
         self._console = console
@@ -58,8 +58,12 @@ class OutputReader:
         with self._stream:
             for raw in self._stream:
                 line = raw.decode(errors="replace").rstrip()
-                self.last_lines.append(line)
+                self._last_lines.append(line)
                 self._console.relay(self._name, line)
+
+    def lines(self) -> list[str]:
+        """The last lines that it wrote."""
+        return list(self._last_lines.copy())
 
     def finish(self) -> None:
         """Wait until everything that an ended process wrote has been passed on."""

@@ -1,7 +1,6 @@
 """Processes kept alive: each on a leash, started in order, restarted when it dies, stopped in the other order."""
 
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +17,15 @@ LOOK_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Service:
-    """One process of the service. `is_ready` is asked until it says yes, and may not block for long."""
+    """One process of the service.
+
+    `is_ready` is asked, with the last lines of its output, until it says yes; it may not block for long.
+    """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
-    is_ready: Callable[[], bool]
+    is_ready: Callable[[Sequence[str]], bool]
     grace_seconds: float = 10.0
     startup_seconds: float = 60.0
 
@@ -73,67 +75,74 @@ class _Supervised:
             f"{self.service.name} ended after {lived:.0f} s ({how_ended(code)}); again in {pause:g} s"
         )
 
-    def stop(self, hurry: threading.Event) -> None:
+    def stop(self, hurrying: Callable[[], bool]) -> None:
         self.process.terminate()
         deadline = time.monotonic() + self.service.grace_seconds + 5
         while self.process.wait(timeout=LOOK_SECONDS) is None:
-            if hurry.is_set() or time.monotonic() > deadline:
+            if hurrying() or time.monotonic() > deadline:
                 self.process.kill()
                 self.process.wait()
         self.output.finish()
 
 
 class Supervisor:
-    """Starts services one by one, keeps them running until asked to stop, and stops them last to first.
+    """Starts services one by one, keeps them running until asked to stop, and stops them last to first."""
 
-    `stop` asks for an orderly end, `hurry` for an immediate one; both may be set from a signal handler.
-    """
+    # Plain flags that are looked at, no threading.Event: a signal handler that sets one inside its wait() would
+    # wait for a lock that its own thread holds.
 
     def __init__(self, console: Console) -> None:
-        self.stop = threading.Event()
-        self.hurry = threading.Event()
+        self._stopping = False
+        self._hurrying = False
         self._console = console
         self._running: list[_Supervised] = []
+
+    def ask_to_stop(self) -> None:
+        """Ask for an orderly end; the second time, for an immediate one. May be called by a signal handler."""
+        self._hurrying = self._stopping
+        self._stopping = True
 
     def start(self, service: Service) -> None:
         """Start a service and return when it is ready.
 
         Raises:
             CannotStart: it ended first, or was not ready in time; its last lines are in the message.
-            Stopped: `stop` was set meanwhile.
+            Stopped: it was asked to stop meanwhile.
         """
         supervised = _Supervised(service, self._console)
         self._running.append(supervised)
-        while not service.is_ready():
+        while not service.is_ready(supervised.output.lines()):
             code = supervised.process.wait(timeout=0)
             if code is not None:
                 supervised.output.finish()
                 raise CannotStart(
                     f"{service.name} ended while starting ({how_ended(code)}). Its last lines:\n"
-                    + "\n".join(f"    {line}" for line in supervised.output.last_lines)
+                    + "\n".join(f"    {line}" for line in supervised.output.lines())
                 )
             if time.monotonic() > supervised.started_at + service.startup_seconds:
                 raise CannotStart(
                     f"{service.name} was not ready after {service.startup_seconds:g} s. Its last lines:\n"
-                    + "\n".join(f"    {line}" for line in supervised.output.last_lines)
+                    + "\n".join(f"    {line}" for line in supervised.output.lines())
                 )
-            if self.stop.wait(LOOK_SECONDS):
+            if self._stopping:
                 raise Stopped
+            time.sleep(LOOK_SECONDS)
         seconds = time.monotonic() - supervised.started_at
         self._console.say(f"{service.name} is ready ({seconds:.1f} s, pid {supervised.process.command_pid})")
 
     def run(self) -> None:
-        """Watch over all services until `stop` is set."""
-        while not self.stop.wait(LOOK_SECONDS):
+        """Watch over all services until asked to stop."""
+        while not self._stopping:
             for supervised in self._running:
                 supervised.restart_if_dead()
+            time.sleep(LOOK_SECONDS)
 
     def shut_down(self) -> None:
-        """End all services, the last that was started first; each has its grace unless `hurry` is set."""
+        """End all services, the last that was started first; each has its grace, unless asked to hurry."""
         while self._running:
             supervised = self._running.pop()
             self._console.say(f"stopping {supervised.service.name}")
-            supervised.stop(self.hurry)
+            supervised.stop(lambda: self._hurrying)
 
 
 def how_ended(code: int) -> str:

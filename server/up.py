@@ -11,7 +11,7 @@ from types import FrameType
 
 from server.access import KEY_FILE, local_key
 from server.address import answers, free_port, url_of, write_address
-from server.broker import EmbeddedBroker
+from server.broker import PREDECESSOR_SECONDS, EmbeddedBroker
 from server.console import Console
 from server.errors import CannotStart
 from server.migrating import migrate
@@ -20,6 +20,7 @@ from store.database import Database
 from store.settings import Settings
 
 ADDRESS_FILE = "address.json"
+WORKER_READY = " ready."  # what Celery says once it listens to the broker
 PYTHON = (sys.executable, "-P")  # -P: what lies in the current folder is not the service
 
 
@@ -35,11 +36,13 @@ def up(settings: Settings, console: Console) -> None:
         cleanup.enter_context(_only_one(settings.data_dir))
         cleanup.enter_context(_signals_to(supervisor))
         address_file = settings.data_dir / ADDRESS_FILE
+        # Left behind by a server that was killed: its processes may still be on their way out.
+        patience = PREDECESSOR_SECONDS if address_file.exists() else 0.0
         address_file.unlink(missing_ok=True)
         cleanup.callback(address_file.unlink, missing_ok=True)
         cleanup.callback(supervisor.shut_down)
         try:
-            url, key = _start_all(settings, supervisor)
+            url, key = _start_all(settings, supervisor, patience)
             write_address(address_file, url)
             _greet(console, url, key, settings.data_dir)
             supervisor.run()
@@ -49,13 +52,13 @@ def up(settings: Settings, console: Console) -> None:
     console.say("stopped")
 
 
-def _start_all(settings: Settings, supervisor: Supervisor) -> tuple[str, str]:
-    port = free_port(settings.host, settings.port)
+def _start_all(settings: Settings, supervisor: Supervisor, patience_seconds: float) -> tuple[str, str]:
+    port = free_port(settings.host, settings.port, patience_seconds=patience_seconds)
     settings = settings.model_copy(update={"port": port})
     if settings.broker_url is None:
         broker = EmbeddedBroker(settings.data_dir)
         broker.wait_for_predecessor()
-        supervisor.start(Service("broker", broker.command, dict(os.environ), broker.answers))
+        supervisor.start(Service("broker", broker.command, dict(os.environ), lambda _lines: broker.answers()))
         settings = settings.model_copy(update={"broker_url": broker.url})
     migrate(settings.database_url)
     db = Database(settings.database_url)
@@ -65,7 +68,7 @@ def _start_all(settings: Settings, supervisor: Supervisor) -> tuple[str, str]:
         db.dispose()
     url = url_of(settings.host, port)
     environment = child_environment(settings)
-    supervisor.start(Service("api", _api_command(settings), environment, lambda: answers(url)))
+    supervisor.start(Service("api", _api_command(settings), environment, lambda _lines: answers(url)))
     supervisor.start(worker_service(settings, environment))
     return url, key
 
@@ -88,7 +91,7 @@ def worker_service(settings: Settings, environment: Mapping[str, str]) -> Servic
         "worker",
         [*PYTHON, "-m", "worker"],
         environment,
-        is_ready=lambda: True,
+        is_ready=lambda lines: any(WORKER_READY in line for line in lines),
         grace_seconds=settings.grace_seconds + 10,
     )
 
@@ -123,9 +126,7 @@ def _signals_to(supervisor: Supervisor) -> Iterator[None]:
     """Turn SIGINT, SIGTERM and SIGHUP into an orderly stop, and a second one into a quick one."""
 
     def ask(_number: int, _frame: FrameType | None) -> None:
-        if supervisor.stop.is_set():
-            supervisor.hurry.set()
-        supervisor.stop.set()
+        supervisor.ask_to_stop()
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, ask) for number in numbers}

@@ -19,11 +19,15 @@ WATCHED_PAGE = 500
 
 @dataclass(frozen=True)
 class Update:
-    """A job as it stands, and what has happened to it since the update before."""
+    """A job as it stands, what has happened to it since the update before, and the newest of each of its figures."""
 
     job: Job
     events: tuple[Event, ...]
     metrics: tuple[Metric, ...]
+
+    def latest(self, phase: str) -> dict[str, float]:
+        """The newest value of each figure of a phase, by name."""
+        return {metric.name: metric.value for metric in self.metrics if metric.phase == phase}
 
 
 class Jobs:
@@ -160,18 +164,33 @@ class Jobs:
         """
         deadline = time.monotonic() + timeout_seconds if timeout_seconds is not None else None
         seen = 0
+        metrics: tuple[Metric, ...] = ()
+        metrics_of: tuple[str | None, ...] = ()
         while True:
             job = self.get(job_id)
             events: tuple[Event, ...] = ()
             while page := self.events(job_id, after=seen, limit=WATCHED_PAGE).data:
                 events += page
                 seen = page[-1].seq
-            yield Update(job, events)
+            # Most figures come once an epoch: asking more often would fetch a long job's history again and again.
+            if metrics_of != (stage := (job.state, job.phase, str(job.epoch))):
+                metrics, metrics_of = self._newest_metrics(job_id), stage
+            yield Update(job, events, metrics)
             if job.ended:
                 return
             if deadline is not None and time.monotonic() >= deadline:
                 raise Timeout(f"job {job_id} is still {job.state} after {timeout_seconds:g} s; it goes on")
             time.sleep(poll_seconds)
+
+    def _newest_metrics(self, job_id: str) -> tuple[Metric, ...]:
+        newest: dict[tuple[str, str], Metric] = {}
+        cursor: str | None = None
+        while True:
+            page = self.metrics(job_id, cursor=cursor)
+            newest |= {(metric.phase, metric.name): metric for metric in page.data}
+            cursor = page.next_cursor
+            if cursor is None:
+                return tuple(newest.values())
 
     def wait(self, job_id: str, *, timeout_seconds: float | None = None, poll_seconds: float = 1.0) -> Job:
         """Return the job when it has succeeded.
