@@ -79,7 +79,6 @@ def _distil(
         normalization=data.normalization.model_dump(mode="json"),
     )
     dataset = client.datasets.add(OUTPUT / f"{name}.npz", name=data.title)
-    teacher, dataset = client.teachers.wait(teacher.id), client.datasets.wait(dataset.id)
     console.print(f"  {teacher.id} and {dataset.id} are verified and ready")
     _step(
         4,
@@ -115,7 +114,7 @@ def _teacher_column(teacher: Teacher, test_accuracy: float) -> Column:
 
 def _fetch(client: Client, job: Job, kind: str, data: Data) -> tuple[Column, list[str]]:
     """Download a student, and hold it against what the service says."""
-    path = client.jobs.download(job.id, OUTPUT / f"student-{kind}.safetensors")
+    path = client.jobs.download(job.id, "student.safetensors", OUTPUT / f"student-{kind}.safetensors")
     artifact = next(item for item in client.jobs.artifacts(job.id) if item.name == "student.safetensors")
     assert job.report is not None, "a job that has succeeded has its report"
     student = check.load_and_measure(path, data)

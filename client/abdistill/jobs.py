@@ -128,9 +128,9 @@ class Jobs:
     def download(
         self,
         job_id: str,
+        artifact: str = "student.safetensors",
         target: str | os.PathLike[str] = ".",
         *,
-        artifact: str = "student.safetensors",
         progress: Progress | None = None,
     ) -> Path:
         """Fetch one artifact into a folder, or to a file of that name; its size and sha256 are checked.

@@ -115,10 +115,15 @@ class Teachers(UploadedResources[Teacher]):
         name: str | None = None,
         normalization: dict[str, Any] | None = None,
         progress: Progress | None = None,
+        wait: bool = True,
     ) -> Teacher:
-        """Create a teacher and send its checkpoint (.safetensors, or a .pt/.pth state dict)."""
+        """Create a teacher, send its checkpoint (.safetensors, or a .pt/.pth state dict), wait until it is checked.
+
+        Raises Rejected where the service finds it unusable.
+        """
         teacher = self.create(name or Path(path).name, model, normalization=normalization)
-        return self.upload(teacher.id, path, progress=progress)
+        uploaded = self.upload(teacher.id, path, progress=progress)
+        return self.wait(teacher.id) if wait else uploaded
 
 
 class Datasets(UploadedResources[Dataset]):
@@ -148,10 +153,15 @@ class Datasets(UploadedResources[Dataset]):
         image_size: int | None = None,
         holdout_fraction: float | None = None,
         progress: Progress | None = None,
+        wait: bool = True,
     ) -> Dataset:
-        """Create a dataset and send its file (an ImageFolder archive, an .npz, or idx files in an archive)."""
+        """Create a dataset, send its file (ImageFolder archive, .npz, or idx files in an archive), wait for its check.
+
+        Raises Rejected where the service finds it unusable.
+        """
         filename = Path(path).name
         dataset = self.create(
             name or filename, filename, image_size=image_size, holdout_fraction=holdout_fraction
         )
-        return self.upload(dataset.id, path, progress=progress)
+        uploaded = self.upload(dataset.id, path, progress=progress)
+        return self.wait(dataset.id) if wait else uploaded

@@ -106,7 +106,7 @@ def download(
     """Fetch what a job made. Goes on where an interrupted download stopped; the sha256 is checked."""
     client = client_of(context)
     with transfer_bar(f"downloading {artifact}") as progress:
-        path = client.jobs.download(job_id, target, artifact=artifact, progress=progress)
+        path = client.jobs.download(job_id, artifact, target, progress=progress)
     if as_json:
         print_json(next(item for item in client.jobs.artifacts(job_id) if item.name == artifact))
     else:

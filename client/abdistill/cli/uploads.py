@@ -48,7 +48,9 @@ def add_teacher(
     resources = client_of(context).teachers
     spec = parsing.model(model, image, classes)
     with transfer_bar(f"uploading {file.name}") as progress:
-        teacher = resources.add(file, model=spec, name=name, normalization=normalization, progress=progress)
+        teacher = resources.add(
+            file, model=spec, name=name, normalization=normalization, progress=progress, wait=False
+        )
     _finish_add(resources, teacher, wait=wait, timeout=timeout, as_json=as_json)
 
 
@@ -71,7 +73,7 @@ def add_dataset(
     resources = client_of(context).datasets
     with transfer_bar(f"uploading {file.name}") as progress:
         dataset = resources.add(
-            file, name=name, image_size=image_size, holdout_fraction=holdout, progress=progress
+            file, name=name, image_size=image_size, holdout_fraction=holdout, progress=progress, wait=False
         )
     _finish_add(resources, dataset, wait=wait, timeout=timeout, as_json=as_json)
 
