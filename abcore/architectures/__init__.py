@@ -2,23 +2,58 @@
 
 from typing import assert_never
 
+import torch
 from torch import nn
 
+from abcore.architectures.meta import OnMeta
 from abcore.architectures.torchvision_zoo import build_torchvision
 from abcore.architectures.wide_resnet import build_wide_resnet
 from abcore.specs.architectures import ModelSpec, Torchvision, WideResNet
+from abcore.specs.refusals import Refusal
+
+MOST_PARAMETERS = 2**30
+"""Parameters that a network may have: 4 GiB of float32 weights."""
 
 
 def build_model(spec: ModelSpec) -> nn.Module:
     """Build the network of `spec`, in training mode: images_BCHW float32 -> logits_BK float32.
 
     Weights are drawn from torch's global random generator (seed it first), and parameters live on the current
-    default device: under `torch.device("meta")` nothing is allocated. Activations may work in place; `TapCapture`
-    sees to it that a captured pre-activation is not overwritten.
+    default device. Activations may work in place; `TapCapture` sees to it that a captured pre-activation is not
+    overwritten.
 
     Raises:
-        Refusal: the architecture is unknown or cannot take this image. `where` is a path into `spec`.
+        Refusal: the architecture is unknown, cannot take this image, or is too large; the last is found out before
+            anything is allocated. `where` is a path into `spec`.
     """
+    if torch.get_default_device().type != "meta":
+        build_on_meta(spec)
+    return _build(spec)
+
+
+def build_on_meta(spec: ModelSpec) -> nn.Module:
+    """Build the network of `spec` without data, on the meta device: for counting, and for passes that compute shapes.
+
+    The random generator is left alone.
+
+    Raises:
+        Refusal: as `build_model`.
+    """
+    with OnMeta():
+        model = _build(spec)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    if num_parameters > MOST_PARAMETERS:
+        raise Refusal(
+            "architecture.too_large",
+            f"this network would have {num_parameters:,} parameters; at most {MOST_PARAMETERS:,} are allowed",
+            where="architecture",
+            value=num_parameters,
+            hint="Make it narrower or less deep.",
+        )
+    return model
+
+
+def _build(spec: ModelSpec) -> nn.Module:
     match spec.architecture:
         case WideResNet() as architecture:
             return build_wide_resnet(architecture, spec)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from abcore.architectures import build_model
+from abcore.architectures import build_model, build_on_meta
 from abcore.architectures.torchvision_import import import_torchvision
 from abcore.architectures.torchvision_zoo import torchvision_names
 from abcore.specs.architectures import ImageShape, ModelSpec, Torchvision, WideResNet
@@ -27,11 +27,6 @@ def torchvision(name: str, stem: str = "auto") -> Torchvision:
     return Torchvision.model_validate({"arch": "torchvision", "name": name, "stem": stem})
 
 
-def on_meta(spec: ModelSpec) -> nn.Module:
-    with torch.device("meta"):
-        return build_model(spec)
-
-
 def num_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
@@ -41,11 +36,11 @@ def num_parameters(model: nn.Module) -> int:
     [(16, 1, 175_066), (16, 2, 691_674), (22, 4, 4_298_970), (28, 10, 36_479_194)],
 )
 def test_wide_resnet_has_the_published_number_of_parameters(depth: int, width: int, expected: int) -> None:
-    assert num_parameters(on_meta(spec_of(wide_resnet(depth, width)))) == expected
+    assert num_parameters(build_on_meta(spec_of(wide_resnet(depth, width)))) == expected
 
 
 def test_wide_resnet_has_the_modules_that_the_paper_taps() -> None:
-    model = on_meta(spec_of(wide_resnet(16, 2)))
+    model = build_on_meta(spec_of(wide_resnet(16, 2)))
     channels = [
         model.get_submodule(name).num_features for name in ("block2.layer.0.bn1", "block3.layer.0.bn1", "bn1")
     ]
@@ -64,6 +59,25 @@ def test_weights_come_from_the_global_generator() -> None:
 
     assert torch.equal(weights(3), weights(3))
     assert not torch.equal(weights(3), weights(4))
+
+
+def test_building_on_meta_leaves_the_generator_alone() -> None:
+    before = torch.get_rng_state()
+    build_on_meta(spec_of(torchvision("regnet_y_400mf")))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_too_many_parameters_are_refused_before_anything_is_allocated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The limit comes down to the network: the largest wide ResNet stays below the real one.
+    monkeypatch.setattr("abcore.architectures.MOST_PARAMETERS", 600_000_000)
+    made = []
+    monkeypatch.setattr(nn.init, "normal_", lambda *_, **__: made.append(_[0].device.type))
+    with pytest.raises(Refusal, match="610,409,434 parameters") as refused:
+        build_model(spec_of(wide_resnet(100, 20)))
+    assert set(made) == {"meta"}
+    assert refused.value.problem.code == "architecture.too_large"
 
 
 def test_fresh_wide_resnet_keeps_the_scale_of_its_signal() -> None:
@@ -87,7 +101,7 @@ def test_torchvision_models_have_their_documented_number_of_parameters(name: str
     models = import_torchvision().models
     documented = models.get_model_weights(name).DEFAULT.meta["num_params"]
     large = ImageShape(channels=3, height=224, width=224)
-    assert num_parameters(on_meta(spec_of(torchvision(name), large, classes=1000))) == documented
+    assert num_parameters(build_on_meta(spec_of(torchvision(name), large, classes=1000))) == documented
 
 
 def test_torchvision_takes_other_channels_and_classes() -> None:
@@ -98,14 +112,14 @@ def test_torchvision_takes_other_channels_and_classes() -> None:
 def test_small_images_keep_their_resolution_in_the_stem() -> None:
     seen: list[torch.Size] = []
     for stem in ("auto", "imagenet"):
-        model = on_meta(spec_of(torchvision("resnet18", stem)))
+        model = build_on_meta(spec_of(torchvision("resnet18", stem)))
         model.layer1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
         model(torch.empty(2, 3, 32, 32, device="meta"))
     assert [shape[-1] for shape in seen] == [32, 8]
 
 
 def test_large_images_keep_the_stem_of_the_zoo() -> None:
-    model = on_meta(spec_of(torchvision("resnet18"), ImageShape(channels=3, height=224, width=224)))
+    model = build_on_meta(spec_of(torchvision("resnet18"), ImageShape(channels=3, height=224, width=224)))
     assert model.conv1.kernel_size == (7, 7)
 
 
