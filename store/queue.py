@@ -49,6 +49,8 @@ class Doorbell:
         if broker_url is not None:
             self._app = Celery("abdistill-doorbell", set_as_current=False)
             self._app.conf.update(celery_config(broker_url, socket_timeout_seconds=SENDER_TIMEOUT_SECONDS))
+            # A request waits while its ring is sent: one try, not kombu's three with pauses.
+            self._app.conf.broker_transport_options["max_retries"] = 0
 
     def ring(self, times: int = 1) -> None:
         """Ring after a commit. Never raises: a ring that is lost costs a poll interval, never a job."""

@@ -130,10 +130,9 @@ def test_a_job_needs_a_dataset_and_a_teacher_that_are_there_and_ready(hand) -> N
     assert _count(hand) == 0
 
 
-def test_an_unknown_project_is_an_error_not_a_replay(hand) -> None:
-    dataset = datasets.create(hand.db, hand.project, name="d", filename="d.npz")
-    with pytest.raises(NotFound):
-        hand.submit(project_id="prj_none", dataset_id=dataset.id)
+def test_another_projects_dataset_is_not_found(hand) -> None:
+    with pytest.raises(NotFound, match=hand.ready_dataset):
+        hand.submit(project_id="prj_other")
 
 
 def test_cancelling_a_queued_job_ends_it(hand) -> None:
