@@ -69,7 +69,7 @@ class Guardian:
         }  # fmt: skip
 
     def _devices(self, run: Json, slot: int) -> dict[str, str]:
-        """Where the child computes: without a GPU to verify an upload, on one of its own where there are several slots."""
+        """Where the child computes: a verification without a GPU, each slot of several on a GPU of its own."""
         device = self.settings.device
         if run["task"] != "distill":
             return {"ABDISTILL_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": ""}

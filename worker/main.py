@@ -21,6 +21,8 @@ def main() -> None:
 
 def run(settings: Settings, command: tuple[str, ...] = CHILD_COMMAND) -> None:
     """Work until told to stop; then running jobs write a checkpoint and go back to the queue."""
+    # Celery sets up logging when it starts; until then, and where there is no broker, this one counts.
+    logging.basicConfig(level=logging.INFO, format="[%(asctime)s: %(levelname)s] %(message)s")
     workshop = Workshop.open(settings, command)
     shift = Shift(workshop)
     poller = Poller(shift, workshop)
@@ -42,7 +44,6 @@ def run(settings: Settings, command: tuple[str, ...] = CHILD_COMMAND) -> None:
 
 
 def _work_until_a_signal(shift: Shift) -> None:
-    logging.basicConfig(level=logging.INFO)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: shift.stopping.set())
     # Not Event.wait: a handler that runs inside it would wait for a lock that its own thread holds.

@@ -39,8 +39,9 @@ class Workspace:
         Raises:
             ValueError: not a regular file of this workspace.
         """
-        path = self.root / relative
-        if path.resolve() != self.root.resolve() / relative or not path.is_file():
+        root = self.root.resolve()
+        path = root / relative
+        if path.resolve() != path or not path.is_relative_to(root) or not path.is_file():
             raise ValueError(f"{relative!r} is not a regular file of the workspace")
         return path
 

