@@ -1,0 +1,180 @@
+"""The command `abdistill`: what scripts rely on (exit codes, JSON) and what people read."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from abdistill import Client
+from abdistill.cli import parsing
+from abdistill.cli.session import EXIT_CODES
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+ALONE = [
+    *("--student", "wide_resnet:depth=10,width=1", "--set", "transfer=null"),
+    *(
+        "--set",
+        "finetune.cross_entropy_weight=1",
+        "--set",
+        "finetune.kd_weight=0",
+        "--set",
+        "finetune.epochs=2",
+    ),
+]
+
+
+def test_from_upload_to_student(
+    run_cli: Run, client: Client, backstage: Any, file: Path, tmp_path: Path
+) -> None:
+    teacher = json.loads(
+        run_cli(
+            *("teachers", "add", file, "--model", "wide_resnet:depth=16,width=2", "--image", "1x8x8"),
+            *("--classes", "10", "--mean", "0.3", "--std", "0.4", "--no-wait", "--json"),
+        ).stdout
+    )
+    backstage.accept()
+    dataset = json.loads(run_cli("datasets", "add", file, "--name", "digits", "--no-wait", "--json").stdout)
+    backstage.accept()
+    assert client.teachers.get(teacher["id"]).model["num_classes"] == 10
+    shown = run_cli("datasets", "list").stdout
+    assert dataset["id"] in shown
+    assert "10 classes" in shown
+    submitted = run_cli("jobs", "submit", "--dataset", dataset["id"], *ALONE, "--label", "of=tests", "--json")
+    assert submitted.returncode == 0, submitted.stderr
+    job = json.loads(submitted.stdout)
+    assert job["labels"] == {"of": "tests"}
+    assert client.jobs.get(job["id"]).recipe["finetune"]["epochs"] == 2
+    lease = backstage.claim()
+    backstage.train(lease)
+    student = os.urandom(100_000)
+    backstage.succeed(lease, student)
+    watched = run_cli("jobs", "watch", job["id"])
+    assert watched.returncode == 0
+    assert "Phase finetune" in watched.stderr
+    assert "boundary similarity at relu: 50.0% -> 90.0%" in watched.stdout
+    fetched = run_cli("download", job["id"], "-o", tmp_path)
+    assert fetched.returncode == 0, fetched.stderr
+    assert Path(fetched.stdout.strip()).read_bytes() == student
+
+
+def test_exit_code_1_a_job_that_failed_and_an_upload_that_is_unusable(
+    run_cli: Run, client: Client, backstage: Any, file: Path
+) -> None:
+    job_id = backstage.submit(client, file)
+    backstage.reject()
+    failed = run_cli("jobs", "watch", job_id)
+    assert failed.returncode == 1
+    assert "hint: Give the width" in failed.stderr
+    cancelled = backstage.submit(client, file)
+    assert run_cli("jobs", "cancel", cancelled).returncode == 0
+    assert run_cli("jobs", "watch", cancelled, "--json").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["jobs", "submit", "--dataset", "dst_1"], "--student"),
+        (["teachers", "add", "x.pt", "--model", "wide_resnet:depth=16,width=2"], "--image CxHxW"),
+        (["datasets", "add", "not-there.npz"], "not-there.npz cannot be read"),
+        (["jobs", "submit", "--dataset", "d", "--student", "{", "--recipe", "r"], "no valid JSON"),
+    ],
+)
+def test_exit_code_2_wrong_usage(run_cli: Run, words: list[str], said: str) -> None:
+    refused = run_cli(*words)
+    assert refused.returncode == 2
+    assert said in refused.stderr
+
+
+def test_exit_code_3_refused(run_cli: Run, client: Client, backstage: Any, file: Path) -> None:
+    assert run_cli("jobs", "show", "job_none").returncode == 3
+    assert run_cli("jobs", "list", ABDISTILL_API_KEY="abd_wrong").returncode == 3
+    dataset = backstage.ready_dataset(client, file)
+    refused = run_cli("jobs", "submit", "--dataset", dataset, "--student", "wide_resnet:depth=11,width=1")
+    assert refused.returncode == 3
+    assert "use 10 or 16" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_exit_code_4_unreachable(run_cli: Run) -> None:
+    refused = run_cli("jobs", "list", ABDISTILL_URL="http://127.0.0.1:1")
+    assert refused.returncode == 4
+    assert "abdistill-server up" in refused.stderr
+
+
+def test_exit_code_5_not_in_time(run_cli: Run, client: Client, backstage: Any, file: Path) -> None:
+    job_id = backstage.submit(client, file)
+    late = run_cli("jobs", "watch", job_id, "--timeout", "0.1")
+    assert late.returncode == 5
+    assert "it goes on" in late.stderr
+
+
+def test_exit_code_6_damaged(
+    run_cli: Run, client: Client, backstage: Any, file: Path, tmp_path: Path
+) -> None:
+    job_id = backstage.submit(client, file)
+    backstage.succeed(backstage.claim(), b"student")
+    (blob,) = (backstage.settings.data_dir / "blobs" / "jobs" / job_id).rglob("student.safetensors")
+    blob.write_bytes(b"damaged")
+    damaged = run_cli("download", job_id, "-o", tmp_path / "student.safetensors")
+    assert damaged.returncode == 6
+    assert not (tmp_path / "student.safetensors").exists()
+
+
+def test_exit_code_130_interrupted(api_port: int, client: Client, backstage: Any, file: Path) -> None:
+    job_id = backstage.submit(client, file)
+    environment = dict(os.environ) | {"ABDISTILL_URL": client.base_url, "ABDISTILL_API_KEY": backstage.key}
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "abdistill", "jobs", "watch", job_id],
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    with watching:
+        assert watching.stderr is not None
+        watching.stderr.readline()  # the first event: it is watching
+        watching.send_signal(signal.SIGINT)
+        watching.stderr.read()
+        assert watching.wait(timeout=30) == 130
+    assert client.jobs.get(job_id).state == "queued"
+
+
+def test_the_exit_codes_are_in_the_help(run_cli: Run) -> None:
+    shown = " ".join(run_cli("--help").stdout.split())
+    assert all(
+        part in shown for part in ("0 done", "1 the job failed", "3 the service refused", "130 interrupted")
+    )
+    assert EXIT_CODES.count("·") == 7
+
+
+def test_specs_from_words() -> None:
+    assert parsing.architecture("torchvision:name=resnet18") == {"arch": "torchvision", "name": "resnet18"}
+    assert parsing.architecture('{"arch": "wide_resnet", "depth": 10}') == {
+        "arch": "wide_resnet",
+        "depth": 10,
+    }
+    image = {"channels": 3, "height": 32, "width": 16}
+    assert parsing.model("wide_resnet:depth=16,width=2", "3x32x16", 10)["image"] == image
+    with pytest.raises(typer.BadParameter, match="CHANNELSxHEIGHTxWIDTH"):
+        parsing.model("wide_resnet:depth=16,width=2", "32x32", 10)
+
+
+def test_settings_are_laid_over_a_recipe_file(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.json"
+    file.write_text('{"seed": 1, "transfer": {"epochs": 10, "batch_size": 64}}')
+    assert parsing.recipe(str(file), ["transfer.epochs=5", "method.margin=0.5", "finetune=null"]) == {
+        "seed": 1,
+        "transfer": {"epochs": 5, "batch_size": 64},
+        "method": {"margin": 0.5},
+        "finetune": None,
+    }
+    with pytest.raises(typer.BadParameter, match="key=value"):
+        parsing.recipe(None, ["transfer.epochs"])
+    with pytest.raises(typer.BadParameter, match="there is no such file"):
+        parsing.recipe("not-there.json", [])

