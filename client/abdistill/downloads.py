@@ -129,7 +129,8 @@ class _Download:
         with self.transport.stream(self.url_path, headers) as response:
             if response.status_code != httpx.codes.PARTIAL_CONTENT:  # the whole file comes, asked for or not
                 self.arrived.discard()
-            for block in response.iter_raw(BLOCK_BYTES):
+            # As they come: with a block size httpx holds bytes back, and drops them when the connection is cut.
+            for block in response.iter_raw():
                 self.arrived.append(block)
                 if self.progress:
                     self.progress(self.arrived.size_bytes, self.size_bytes)

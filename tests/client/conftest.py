@@ -135,7 +135,7 @@ class Backstage:
         with self.blobs.writer(f"jobs/{lease.job.id}/{lease.epoch}/{name}") as writer:
             writer.write(content)
             blob = writer.commit()
-        return NewArtifact(name, kind, "application/octet-stream", blob.size_bytes, blob.sha256, blob.key)
+        return NewArtifact(name, kind, "application/octet-stream", blob.size, blob.sha256, blob.key)
 
     def ready_dataset(self, client: Client, file: Path) -> str:
         """The id of a dataset that jobs can use."""
