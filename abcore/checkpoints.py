@@ -1,7 +1,7 @@
 """Resume state on disk: whole or absent, checked when read, the last two kept.
 
-A checkpoint is one file: a line `abdistill-checkpoint FORMAT SHA256`, then what `torch.save` made of tensors and plain
-values. The digest of the rest of the file is inside it, so a file that was copied somewhere and back still proves itself.
+A checkpoint is one file: a line `abdistill-checkpoint FORMAT SHA256`, then what `torch.save` made of tensors and
+plain values. The digest is inside the file, so one that was copied somewhere and back still proves itself.
 """
 
 import hashlib

@@ -1,5 +1,6 @@
 """How good a network is, how alike two networks are: measured in evaluation mode, without touching their state."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from abcore.losses import boundary_similarity
+from abcore.specs.refusals import Refusal
 from abcore.specs.reports import Accuracy
 from abcore.views import Views
 
@@ -18,10 +20,10 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy on a split and what it was computed from: predictions_N, the class of the largest logit, int64."""
+    """Accuracy on a split and what it was computed from: of each image the class of the largest logit, (N,) int64."""
 
     accuracy: Accuracy
-    predictions_N: Tensor
+    predictions: Tensor
 
 
 @contextmanager
@@ -42,6 +44,9 @@ def evaluate(model: nn.Module, batches: Iterable[Batch]) -> Evaluation:
     """Measure top-1, top-5 (or top-K of fewer classes) and cross-entropy over all batches.
 
     The device is synchronised once, at the end.
+
+    Raises:
+        Refusal: the loss is not finite (`evaluation.not_finite`).
     """
     predictions, top1, top5, losses = [], [], [], []
     with evaluating(model):
@@ -55,10 +60,17 @@ def evaluate(model: nn.Module, batches: Iterable[Batch]) -> Evaluation:
             losses.append(F.cross_entropy(logits_BK, labels_B, reduction="sum").double())
     predictions_N = torch.cat(predictions)
     num_images = len(predictions_N)
+    mean_loss = _total(losses) / num_images
+    if not math.isfinite(mean_loss):
+        raise Refusal(
+            "evaluation.not_finite",
+            f"the network's logits are not finite numbers on the {num_images} images of a held-out split",
+            hint="A student: lower the learning rate. A teacher: its checkpoint or its normalization is wrong.",
+        )
     accuracy = Accuracy(
         top1=_total(top1) / num_images,
         top5=_total(top5) / num_images,
-        loss=_total(losses) / num_images,
+        loss=mean_loss,
         num_images=num_images,
     )
     return Evaluation(accuracy, predictions_N)

@@ -12,8 +12,8 @@ from abcore.specs.recipes import Optimizer, Schedule
 def build_optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """Build the optimizer of a phase.
 
-    Weight decay applies to weights of rank two and more: biases and the scales of norms are left alone, because shrinking
-    them does not make a function simpler.
+    Weight decay applies to weights of rank two and more. Biases and the scales of norms are left alone: shrinking them
+    does not make a function simpler.
     """
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     groups = [

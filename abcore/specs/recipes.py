@@ -54,9 +54,9 @@ class ActivationBoundary(Spec):
         default=None,
         gt=0,
         description="Factor on the sum over a tap's neurons, averaged over the batch, times the tap's weight. Null: "
-        "3/1000 × 16,384 / (neurons of the teacher's tap), so that a tap's share depends neither on the resolution nor on "
-        "the width; for the WRN-22-4 of the paper's CIFAR setting (65,536, 32,768 and 16,384 neurons) that is exactly its "
-        "3/1000 with tap weights 1/4, 1/2, 1.",
+        "3/1000 × 16,384 / (neurons of the teacher's tap), so that a tap's share depends neither on resolution nor on "
+        "width; for the WRN-22-4 of the paper's CIFAR setting (65,536, 32,768 and 16,384 neurons) that is exactly "
+        "its 3/1000 with tap weights 1/4, 1/2, 1.",
     )
     tap_weights: tuple[PositiveFloat, ...] | None = Field(
         default=None,
@@ -134,7 +134,10 @@ class Recipe(Spec):
         default="fp32", description="`bf16`: forward passes under autocast; weights and optimizer stay float32."
     )
     evaluate_every: int = Field(
-        default=1, ge=1, le=10_000, description="Epochs from one evaluation to the next; a phase's last is always evaluated."
+        default=1,
+        ge=1,
+        le=10_000,
+        description="Epochs from one evaluation to the next; a phase's last is always evaluated.",
     )
 
     @model_validator(mode="after")

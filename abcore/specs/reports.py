@@ -122,7 +122,8 @@ class DistillReport(Spec):
     student_accuracy: dict[str, Accuracy] = Field(description="By held-out split.")
     teacher_accuracy: dict[str, Accuracy] = Field(description="By held-out split; empty without a teacher.")
     agreement: dict[str, float] = Field(
-        description="By held-out split: share of images on which both say the same class, 0..1; empty without a teacher."
+        description="By held-out split: share of images on which both say the same class, 0..1; "
+        "empty without a teacher."
     )
     boundary_similarity: tuple[TapSimilarity, ...] = Field(
         description="Measured on the evaluation split; empty where the recipe compares no taps."

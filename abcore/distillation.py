@@ -1,0 +1,110 @@
+"""One distillation, from a workspace's inputs to its outputs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from abcore.checkpoints import Checkpoints
+from abcore.devices import choose_device, describe_device, versions
+from abcore.evaluate import agreement, evaluate
+from abcore.events import EventWriter, RunStarted
+from abcore.export import write_report, write_student
+from abcore.phases import Phase, TransferPhase, build_phases
+from abcore.setup import Setup, prepare
+from abcore.specs.reports import Accuracy, DistillReport, TapSimilarity
+from abcore.specs.runs import DistillRun, RunResult
+from abcore.trainer import Trainer
+
+
+def distill(
+    run: DistillRun, workspace: Path, events: EventWriter, should_stop: Callable[[], bool]
+) -> RunResult:
+    """Train the student of `run`, or go on where an earlier attempt in this workspace was stopped.
+
+    Args:
+        run: what to do.
+        workspace: the folder described in `abcore.specs.runs`.
+        events: told what happens.
+        should_stop: asked after each step and each evaluated batch.
+
+    Returns:
+        What was written to `outputs/`.
+
+    Raises:
+        Stopped: `should_stop` said so; the resume state is in `checkpoints/`.
+        Refusal: run and inputs do not fit each other, or training diverged.
+    """
+    device = choose_device()
+    setup = prepare(run, workspace / "inputs", device, should_stop)
+    events.emit(RunStarted(device=describe_device(device), versions=versions()))
+    phases = build_phases(setup)
+    trainer = Trainer(setup, phases, Checkpoints(workspace / "checkpoints"), events)
+    trainer.run()
+    report = _report(setup, phases, trainer)
+    if setup.teacher is not None:
+        setup.teacher.check_unchanged()
+    return _publish(setup, report, workspace / "outputs")
+
+
+def _report(setup: Setup, phases: tuple[Phase, ...], trainer: Trainer) -> DistillReport:
+    held_out = [name for name in setup.dataset.splits if name != "train"]
+    student_accuracy: dict[str, Accuracy] = {}
+    teacher_accuracy: dict[str, Accuracy] = {}
+    agreements: dict[str, float] = {}
+    for split in held_out:
+        of_student = evaluate(setup.student, setup.evaluation_batches(split))
+        student_accuracy[split] = of_student.accuracy
+        if setup.teacher is not None:
+            of_teacher = evaluate(setup.teacher.model, setup.evaluation_batches(split))
+            teacher_accuracy[split] = of_teacher.accuracy
+            agreements[split] = agreement(of_student.predictions, of_teacher.predictions)
+    return DistillReport(
+        student=setup.student_description,
+        teacher=setup.teacher_description,
+        student_accuracy=student_accuracy,
+        teacher_accuracy=teacher_accuracy,
+        agreement=agreements,
+        boundary_similarity=_similarities(setup, phases, trainer),
+        training_seconds=trainer.seconds,
+        versions=versions(),
+    )
+
+
+def _similarities(setup: Setup, phases: tuple[Phase, ...], trainer: Trainer) -> tuple[TapSimilarity, ...]:
+    transfer = next((phase for phase in phases if isinstance(phase, TransferPhase)), None)
+    if transfer is None:
+        return ()
+    with transfer.open():
+        final = transfer.similarity()
+    before, after = trainer.findings["similarity_before"], trainer.findings["similarity_after"]
+    return tuple(
+        TapSimilarity(student=pair.student.name, teacher=pair.teacher.name, before=b, after=a, final=f)
+        for pair, b, a, f in zip(setup.pairs, before, after, final, strict=True)
+    )
+
+
+def _publish(setup: Setup, report: DistillReport, outputs: Path) -> RunResult:
+    outputs.mkdir(exist_ok=True)
+    student = write_student(
+        outputs / "student.safetensors",
+        setup.student,
+        model=setup.student_description.spec,
+        normalization=setup.run.normalization,
+        classes=setup.dataset.report.classes,
+        metrics=_metrics(report),
+    )
+    return RunResult(report=report, files=(student, write_report(outputs / "report.json", report)))
+
+
+def _metrics(report: DistillReport) -> dict[str, float]:
+    """The figures that travel with the student. No times: the same seed shall give the same file."""
+    metrics = {}
+    for split, accuracy in report.student_accuracy.items():
+        metrics[f"{split}/top1"] = accuracy.top1
+        metrics[f"{split}/top5"] = accuracy.top5
+        metrics[f"{split}/loss"] = accuracy.loss
+    for split, share in report.agreement.items():
+        metrics[f"{split}/agreement"] = share
+    for tap in report.boundary_similarity:
+        if tap.final is not None:
+            metrics[f"boundary_similarity/{tap.teacher}"] = tap.final
+    return metrics

@@ -1,0 +1,107 @@
+"""The child process: `python -m abcore.run WORKSPACE` does what `run.json` says and tells how it went.
+
+Settings from the environment: `ABDISTILL_DEVICE` (see `abcore.devices`), `OMP_NUM_THREADS` (torch reads it itself).
+"""
+
+import argparse
+import faulthandler
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from abcore.atomic import write_atomically
+from abcore.events import EventWriter, Failed, Finished, Interrupted
+from abcore.progress import Stopped
+from abcore.specs.refusals import Refusal
+from abcore.specs.runs import DistillRun, ExitCode, Run, RunResult, VerifyDatasetRun, VerifyTeacherRun
+
+_RUN: TypeAdapter[Run] = TypeAdapter(Run)
+
+
+def main(arguments: list[str] | None = None) -> ExitCode:
+    """Run a workspace; see `abcore.specs.runs` for the folder and the exit codes."""
+    parser = argparse.ArgumentParser(prog="python -m abcore.run", description="Do the work of a workspace.")
+    parser.add_argument("workspace", type=Path, help="folder with run.json and inputs/")
+    workspace: Path = parser.parse_args(arguments).workspace
+    faulthandler.enable()
+    stop = threading.Event()
+    # Set before torch is imported, which takes seconds: a stop that comes meanwhile must not kill the process.
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    events = EventWriter(workspace / "events.jsonl")
+    try:
+        return run_workspace(workspace, events, stop)
+    finally:
+        events.close()
+
+
+def run_workspace(workspace: Path, events: EventWriter, stop: threading.Event) -> ExitCode:
+    """Do the work of a workspace until it is done or `stop` is set. Crashes come out as they are."""
+    started = time.monotonic()
+    outputs = workspace / "outputs"
+    try:
+        if not (
+            outputs / "result.json"
+        ).exists():  # an earlier attempt may have died between this file and its exit
+            outputs.mkdir(exist_ok=True)
+            result = _do(_read_run(workspace / "run.json"), workspace, events, stop)
+            write_atomically(outputs / "result.json", result.model_dump_json(indent=2).encode() + b"\n")
+    except Stopped:
+        events.emit(Interrupted())
+        return ExitCode.INTERRUPTED
+    except Refusal as refusal:
+        print(f"refused: {refusal}", file=sys.stderr)
+        events.emit(Failed(problems=(refusal.problem,)))
+        return ExitCode.REFUSED
+    events.emit(Finished(seconds=time.monotonic() - started))
+    return ExitCode.DONE
+
+
+def _read_run(path: Path) -> Run:
+    try:
+        return _RUN.validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Refusal(
+            "run.invalid",
+            f"run.json is no run: {first['msg']} ({error.error_count()} problems)",
+            where="run.json:" + ".".join(str(part) for part in first["loc"]),
+            hint="The API and the worker must be of the same version.",
+        ) from error
+
+
+def _do(run: Run, workspace: Path, events: EventWriter, stop: threading.Event) -> RunResult:
+    # Imported late: verification needs no training loop, and the other way round.
+    match run:
+        case DistillRun():
+            from abcore.distillation import distill  # noqa: PLC0415  # see above
+
+            return distill(run, workspace, events, stop.is_set)
+        case VerifyTeacherRun():
+            from abcore.ingest import verify_teacher  # noqa: PLC0415  # see above
+
+            _stop_at_once(stop)
+            return verify_teacher(run, workspace)
+        case VerifyDatasetRun():
+            from abcore.ingest import verify_dataset  # noqa: PLC0415  # see above
+
+            _stop_at_once(stop)
+            return verify_dataset(run, workspace)
+
+
+def _stop_at_once(stop: threading.Event) -> None:
+    """From here on SIGTERM ends the work wherever it is: a verification has no state worth keeping."""
+
+    def interrupt(*_: object) -> None:
+        raise Stopped
+
+    signal.signal(signal.SIGTERM, interrupt)
+    if stop.is_set():
+        raise Stopped
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""Everything a distillation works with, built from its inputs in the same order and so with the same random numbers."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from abcore.architectures import build_model
+from abcore.data.batches import batches, evaluation_batches, num_batches
+from abcore.data.dataset import ImageDataset, Split, load_dataset
+from abcore.describe import describe_model, plan_distillation
+from abcore.evaluate import Batch
+from abcore.methods.activation_boundary import BoundaryTransfer
+from abcore.progress import Stopped
+from abcore.specs.architectures import ModelSpec
+from abcore.specs.recipes import Finetune, Transfer
+from abcore.specs.refusals import Refusal
+from abcore.specs.reports import ModelDescription, TapPair
+from abcore.specs.runs import DistillRun
+from abcore.teachers import Teacher
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The parts of one run, on their device. `teacher` and `method` are None where the recipe needs none."""
+
+    run: DistillRun
+    dataset: ImageDataset
+    device: torch.device
+    student_description: ModelDescription
+    teacher_description: ModelDescription | None
+    pairs: tuple[TapPair, ...]
+    student: nn.Module
+    teacher: Teacher | None
+    method: BoundaryTransfer | None
+    should_stop: Callable[[], bool]
+
+    @property
+    def trained(self) -> nn.ModuleDict:
+        """All that training changes."""
+        modules = {"student": self.student, "method": self.method}
+        return nn.ModuleDict({name: module for name, module in modules.items() if module is not None})
+
+    def steps_per_epoch(self, spec: Transfer | Finetune) -> int:
+        """Optimizer steps of one epoch of a phase."""
+        return num_batches(self.dataset.splits["train"], spec.batch_size)
+
+    def training_batches(self, spec: Transfer | Finetune, epoch: int, start_step: int) -> Iterator[Batch]:
+        """The augmented batches of one epoch from its step `start_step` on; `epoch` counts over all phases."""
+        recipe = self.run.recipe
+        return batches(
+            self.dataset.splits["train"],
+            batch_size=spec.batch_size,
+            seed=recipe.seed,
+            epoch=epoch,
+            device=self.device,
+            augmentation=recipe.augmentation,
+            normalization=self.run.normalization,
+            start_step=start_step,
+        )
+
+    def evaluation_batches(self, split: str | None = None, most_images: int | None = None) -> Iterator[Batch]:
+        """The images of a split (by default the evaluation split) as they are, or `most_images` evenly spread over it.
+
+        Raises:
+            Stopped: the run was asked to stop.
+        """
+        chosen = self.dataset.splits[split or self.dataset.evaluation_split]
+        if most_images is not None and len(chosen.labels) > most_images:
+            chosen = _spread(chosen, most_images)
+        for batch in evaluation_batches(chosen, device=self.device, normalization=self.run.normalization):
+            if self.should_stop():
+                raise Stopped
+            yield batch
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The precision of forward passes in training."""
+        enabled = self.run.recipe.precision == "bf16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def prepare(run: DistillRun, inputs: Path, device: torch.device, should_stop: Callable[[], bool]) -> Setup:
+    """Load the inputs and build the networks.
+
+    The student's weights are the first thing drawn from the recipe's seed, so a student trained alone starts from the
+    same ones as its distilled twin. Weights are drawn on the CPU, whatever the device.
+
+    Raises:
+        Refusal: run, teacher and dataset do not fit each other.
+    """
+    dataset = load_dataset(inputs / "dataset.safetensors")
+    student_spec = ModelSpec(
+        architecture=run.student, image=dataset.report.image, num_classes=len(dataset.report.classes)
+    )
+    _check_has_teacher(run)
+    teacher_description, pairs = None, ()
+    if run.teacher is None:
+        student_description = describe_model(student_spec)
+    else:
+        plan = plan_distillation(student_spec, run.teacher, run.recipe)
+        student_description, teacher_description, pairs = plan.student, plan.teacher, plan.pairs
+    teacher = None
+    if run.teacher is not None:
+        names = [pair.teacher.name for pair in pairs]
+        teacher = Teacher(
+            load_model(run.teacher, inputs / "teacher.safetensors").to(device), names, run.recipe.teacher_bn
+        )
+    torch.manual_seed(run.recipe.seed)
+    student = build_model(student_spec).to(device)
+    method = None
+    if run.recipe.transfer is not None:
+        method = BoundaryTransfer(run.recipe.method, pairs).to(device)
+    return Setup(
+        run=run,
+        dataset=dataset,
+        device=device,
+        student_description=student_description,
+        teacher_description=teacher_description,
+        pairs=pairs if method is not None else (),
+        student=student,
+        teacher=teacher,
+        method=method,
+        should_stop=should_stop,
+    )
+
+
+def load_model(spec: ModelSpec, weights: Path) -> nn.Module:
+    """Build a network and load its verified weights, a safetensors file of exactly its state dict."""
+    model = build_model(spec)
+    model.load_state_dict(load_file(weights))
+    return model
+
+
+def _spread(split: Split, num_images: int) -> Split:
+    # Evenly, because an archive's images come class by class.
+    index_N = torch.linspace(0, len(split.labels) - 1, num_images).long()
+    return Split(images=split.images[index_N], labels=split.labels[index_N])
+
+
+def _check_has_teacher(run: DistillRun) -> None:
+    if run.teacher is None and run.recipe.needs_teacher:
+        raise Refusal(
+            "recipe.needs_teacher",
+            "the recipe asks a teacher, and the run has none",
+            where="recipe.transfer" if run.recipe.transfer is not None else "recipe.finetune.kd_weight",
+            hint="Name a teacher, or train the student alone: transfer null, kd_weight 0, cross_entropy_weight 1.",
+        )

@@ -1,0 +1,241 @@
+"""The one training loop: phase by phase, epoch by epoch, step by step; goes on exactly where it was stopped."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from abcore.checkpoints import Checkpoints
+from abcore.events import (
+    CheckpointSaved,
+    EventWriter,
+    Metrics,
+    Note,
+    PhaseFinished,
+    PhaseName,
+    PhaseStarted,
+    Resumed,
+)
+from abcore.meters import Diverged, LossMeter, Pace
+from abcore.optim import build_optimizer, learning_rate, set_learning_rate
+from abcore.phases import Phase
+from abcore.progress import Itinerary, PhaseLength, Position, Stopped, ends_window
+from abcore.setup import Setup
+from abcore.specs.refusals import Refusal
+
+
+class Trainer:
+    """Trains the student of a setup through its phases.
+
+    `findings` is what the phases wanted remembered; `seconds` the time spent, earlier attempts included.
+    """
+
+    def __init__(
+        self, setup: Setup, phases: Sequence[Phase], checkpoints: Checkpoints, events: EventWriter
+    ) -> None:
+        self.findings: dict[str, Any] = {}
+        self.seconds = 0.0
+        self._setup = setup
+        self._phases = phases
+        self._checkpoints = checkpoints
+        self._events = events
+        self._itinerary = Itinerary(
+            [
+                PhaseLength(phase.spec.epochs, setup.steps_per_epoch(phase.spec), phase.spec.batch_size)
+                for phase in phases
+            ]
+        )
+        self._position = Position()
+        self._phase_seconds = 0.0
+        self._meter = LossMeter(setup.device)
+        self._optimizer_state: dict[str, Any] | None = None
+
+    def run(self) -> None:
+        """Train from the newest checkpoint, or from the beginning, to the end.
+
+        Raises:
+            Stopped: the run was asked to stop; a checkpoint of this very step is on disk.
+            Refusal: a loss was not finite (`training.diverged`).
+        """
+        self._resume()
+        self._pace = Pace(self._itinerary.num_images, self._itinerary.images_done(self._position))
+        self._last_save = self._last_lap = time.monotonic()
+        try:
+            while self._position.phase < len(self._phases):
+                phase = self._phases[self._position.phase]
+                self._start(phase)
+                with phase.open():
+                    self._train(phase)
+                self._save()
+        except Stopped:
+            self._save()
+            raise
+
+    def _start(self, phase: Phase) -> None:
+        self._optimizer = build_optimizer(phase.spec.optimizer, phase.trained.parameters())
+        if self._optimizer_state is not None:
+            self._optimizer.load_state_dict(self._optimizer_state)
+            self._optimizer_state = None
+        length = self._length
+        self._events.emit(
+            PhaseStarted(phase=phase.name, epochs=length.epochs, steps_per_epoch=length.steps_per_epoch)
+        )
+
+    def _train(self, phase: Phase) -> None:
+        position, spec = self._position, phase.spec
+        first_epoch = self._itinerary.first_epoch(position.phase)
+        if position.at_phase_start:
+            self.findings |= phase.begin()
+        while position.epoch < spec.epochs:
+            epoch = first_epoch + position.epoch
+            for images_BCHW, labels_B, _ in self._setup.training_batches(spec, epoch, position.step):
+                self._step(phase, images_BCHW, labels_B)
+                position.step += 1
+                self._after_step(phase)
+            self._evaluate(phase)
+            position.end_epoch()
+            self._save_after(self._setup.run.checkpoint_seconds / 10)
+        self.findings |= phase.end()
+        self._lap()
+        self._events.emit(PhaseFinished(phase=phase.name, seconds=self._phase_seconds))
+        self._phase_seconds = 0.0
+        position.end_phase()
+
+    def _step(self, phase: Phase, images_BCHW: Tensor, labels_B: Tensor) -> None:
+        step = self._itinerary.phase_step(self._position)
+        rate = learning_rate(phase.spec.optimizer, phase.spec.schedule, step, self._length.steps)
+        set_learning_rate(self._optimizer, rate)
+        with self._setup.autocast():
+            losses = phase.losses(images_BCHW, labels_B)
+        loss_parts = torch.stack(list(losses.values()))
+        self._optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss_parts.sum())
+        self._optimizer.step()
+        self._meter.add(tuple(losses), loss_parts, step)
+
+    def _after_step(self, phase: Phase) -> None:
+        position = self._position
+        if ends_window(position.step, self._length.steps_per_epoch):
+            self._emit_metrics(phase, self._take_losses(phase))
+        phase_step = self._itinerary.phase_step(position)
+        progress = self._pace.report(
+            phase.name, position.epoch, phase_step, self._itinerary.images_done(position)
+        )
+        if progress is not None:
+            self._events.emit(progress)
+        if self._setup.should_stop():
+            raise Stopped
+        self._save_after(self._setup.run.checkpoint_seconds)
+
+    def _take_losses(self, phase: Phase) -> dict[str, float]:
+        rate: float = self._optimizer.param_groups[0]["lr"]
+        try:
+            return {**self._meter.take(), "learning_rate": rate}
+        except Diverged as diverged:
+            epoch = diverged.step // self._length.steps_per_epoch
+            raise Refusal(
+                "training.diverged",
+                f"the loss of phase {phase.name!r} was no longer finite at step {diverged.step} (epoch {epoch})",
+                where=f"recipe.{phase.name}.optimizer.learning_rate",
+                value=phase.spec.optimizer.learning_rate,
+                hint="Take a lower learning rate or a warm-up (schedule.warmup_fraction); with `bf16`, try `fp32`.",
+            ) from diverged
+
+    def _evaluate(self, phase: Phase) -> None:
+        epoch = self._position.epoch + 1
+        if epoch % self._setup.run.recipe.evaluate_every == 0 or epoch == phase.spec.epochs:
+            self._emit_metrics(phase, phase.evaluate())
+
+    def _emit_metrics(self, phase: Phase, values: dict[str, float]) -> None:
+        step = self._itinerary.phase_step(self._position)
+        self._events.emit(Metrics(phase=phase.name, epoch=self._position.epoch, step=step, values=values))
+
+    @property
+    def _length(self) -> PhaseLength:
+        return self._itinerary.lengths[self._position.phase]
+
+    def _lap(self) -> None:
+        now = time.monotonic()
+        self.seconds += now - self._last_lap
+        self._phase_seconds += now - self._last_lap
+        self._last_lap = now
+
+    def _save_after(self, seconds: float) -> None:
+        if time.monotonic() - self._last_save >= seconds:
+            self._save()
+
+    def _save(self) -> None:
+        self._lap()
+        position = self._position
+        state = {
+            "position": asdict(position),
+            "modules": self._setup.trained.state_dict(),
+            "optimizer": None if position.at_phase_start else self._optimizer.state_dict(),
+            "meter": self._meter.state_dict(),
+            "random": _random_state(self._setup.device),
+            "findings": self.findings,
+            "seconds": self.seconds,
+            "phase_seconds": self._phase_seconds,
+        }
+        saved = self._checkpoints.save(self._itinerary.global_step(position), state)
+        self._events.emit(
+            CheckpointSaved(
+                file=f"{saved.path.parent.name}/{saved.path.name}",
+                phase=self._phase_name,
+                epoch=position.epoch,
+                step=self._itinerary.phase_step(position),
+                size_bytes=saved.size_bytes,
+                sha256=saved.sha256,
+            )
+        )
+        self._last_save = time.monotonic()
+
+    def _resume(self) -> None:
+        loaded = self._checkpoints.load_newest(self._note_bad_checkpoint)
+        if loaded is None:
+            return
+        state = loaded.state
+        self._position = position = Position(**state["position"])
+        self._setup.trained.load_state_dict(state["modules"])
+        self._optimizer_state = state["optimizer"]
+        self._meter.load_state_dict(state["meter"])
+        _restore_random_state(state["random"], self._setup.device)
+        self.findings = state["findings"]
+        self.seconds, self._phase_seconds = state["seconds"], state["phase_seconds"]
+        self._events.emit(
+            Resumed(
+                checkpoint=loaded.path.name,
+                phase=self._phase_name,
+                epoch=position.epoch,
+                step=self._itinerary.phase_step(position),
+            )
+        )
+
+    @property
+    def _phase_name(self) -> PhaseName:
+        return self._phases[min(self._position.phase, len(self._phases) - 1)].name
+
+    def _note_bad_checkpoint(self, what: str) -> None:
+        self._events.emit(
+            Note(
+                level="warning",
+                code="checkpoint.bad",
+                message=f"{what}; training goes on from an older state",
+            )
+        )
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _restore_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
