@@ -40,6 +40,7 @@ class EmbeddedBroker:
             "appendonly": "yes",
             "save": "",
             "daemonize": "no",
+            "set-proc-title": "no",  # else `ps` does not say whose broker it is
             "loglevel": "warning",
         }
         return [

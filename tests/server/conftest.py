@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,15 +16,7 @@ from server.console import Console
 from server.supervisor import Service, Supervisor
 
 MARK = "ABDISTILL_TEST_MARK"
-PATIENCE_SECONDS = 30.0
-
-
-def poll(what: Callable[[], object]) -> None:
-    """Return when it is true; fail when it does not become so."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not what():
-        assert time.monotonic() < deadline, f"did not happen within {PATIENCE_SECONDS:g} s"
-        time.sleep(0.02)
+PATIENCE_SECONDS = 60.0
 
 
 class Marked:
@@ -49,16 +41,23 @@ class Marked:
                     continue
         return found
 
+    def wait_until_gone(self) -> None:
+        """Fail when some of them stay; they are killed then."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while left := self.processes():
+            if time.monotonic() > deadline:
+                for pid in left:
+                    os.kill(pid, 9)
+                raise AssertionError(f"processes were left behind: {left}")
+            time.sleep(0.05)
+
 
 @pytest.fixture
 def marked() -> Iterator[Marked]:
-    """Whatever a test starts in this environment must be gone when it ends."""
+    """Whatever a test starts in this environment must be gone soon after it ends."""
     marked = Marked()
     yield marked
-    left = marked.processes()
-    for pid in left:
-        os.kill(pid, 9)
-    assert not left, f"processes were left behind: {left}"
+    marked.wait_until_gone()
 
 
 class Stage:

@@ -33,13 +33,20 @@ class Up:
     def ready(self) -> "Up":
         """Wait for the address, which is written when all is up."""
         deadline = time.monotonic() + 90
-        while not (self.folder / "address.json").exists():
+        while (address := self._address())["pid"] != self.process.pid:
             assert self.process.poll() is None, self.output()
             assert time.monotonic() < deadline, self.output()
             time.sleep(0.05)
-        self.url: str = json.loads((self.folder / "address.json").read_text())["url"]
+        self.url: str = address["url"]
         self.key = (self.folder / "api-key").read_text().strip()
         return self
+
+    def _address(self) -> dict[str, Any]:
+        try:
+            address: dict[str, Any] = json.loads((self.folder / "address.json").read_text())
+        except FileNotFoundError:
+            return {"pid": None}
+        return address
 
     def output(self) -> str:
         return re.sub(r"\x1b\[\d*m", "", self.log.read_text())
@@ -75,13 +82,6 @@ def start(tmp_path: Path, marked: Any) -> Iterator[Start]:
     for up in started:
         if up.process.poll() is None:
             up.stop(signal.SIGTERM)
-
-
-def gone(marked: Any) -> bool:
-    deadline = time.monotonic() + 60
-    while marked.processes() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not marked.processes()
 
 
 def children(marked: Any, word: str) -> list[int]:
@@ -128,13 +128,14 @@ def test_killed_with_all_its_helpers_it_leaves_nothing(start: Start, marked: Any
         *(pid for pid, line in marked.processes().items() if "leash/main.py" in line),
     ]:
         os.kill(pid, signal.SIGKILL)
-    assert gone(marked), marked.processes()
+    marked.wait_until_gone()
 
 
 def test_what_is_in_the_way_is_said(start: Start, marked: Any) -> None:
     up = start("--port", "0").ready()
     second = start("--port", "0")
     assert second.process.wait(timeout=30) == 1
+    assert "Another abdistill-server" in second.output()
     third = start("--port", up.url.rpartition(":")[2], folder="other")
     assert third.process.wait(timeout=30) == 1
     assert "--port (0 picks a free one)" in third.output()
