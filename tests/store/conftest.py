@@ -1,14 +1,12 @@
 """A migrated database of each kind for every test, and a hand that fills it."""
 
-import shutil
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pytest
 from plugins.postgres import new_database
-from sqlalchemy import create_engine, delete, update
+from sqlalchemy import delete, update
 
 from abcore.specs.architectures import ImageShape, ModelSpec, Normalization, WideResNet
 from abcore.specs.recipes import Finetune, Recipe
@@ -23,53 +21,37 @@ from store.leases import Lease, NewArtifact, claim, finish
 from store.models import DEFAULT_PROJECT, Dataset, Job, Project, Sweep, Teacher
 
 
-@pytest.fixture(scope="session")
-def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file at the newest schema; copy it."""
-    path = tmp_path_factory.mktemp("migrated") / "template.db"
-    schema.upgrade(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture(scope="session")
-def migrated_postgres(postgres_url: str) -> Iterator[str]:
-    """The address of a PostgreSQL database at the newest schema; leave its tables as they were."""
-    with new_database(postgres_url) as url:
+@pytest.fixture(params=["sqlite", "postgres"], scope="session")
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a migrated database, a SQLite file or one on a real PostgreSQL."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('migrated') / 'store.db'}"
         schema.upgrade(url)
         yield url
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The address of a migrated database of this test's own."""
-    if request.param == "sqlite":
-        path = tmp_path / "store.db"
-        shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
-        yield f"sqlite:///{path}"
     else:
-        url = request.getfixturevalue("migrated_postgres")
-        yield url
-        _empty(url)
+        with new_database(request.getfixturevalue("postgres_url")) as url:
+            schema.upgrade(url)
+            yield url
 
 
-def _empty(url: str) -> None:
-    # Ten times faster than a new database for every test.
-    engine = create_engine(url)
-    with engine.begin() as connection:
-        for table in reversed(Base.metadata.sorted_tables):
-            if table.name not in ("projects", "sweeps"):
-                connection.execute(table.delete())
-        connection.execute(update(Sweep).values(swept_at=0.0))
-        connection.execute(delete(Project).where(Project.id != DEFAULT_PROJECT))
-    engine.dispose()
-
-
-@pytest.fixture
-def db(url: str) -> Iterator[Database]:
-    """A migrated database, on SQLite and on PostgreSQL."""
+@pytest.fixture(scope="session")
+def opened(url: str) -> Iterator[Database]:
+    """The database, opened once: connecting and compiling statements anew would take longer than most tests."""
     database = Database(url)
     yield database
     database.dispose()
+
+
+@pytest.fixture
+def db(opened: Database) -> Iterator[Database]:
+    """The database as the migrations left it."""
+    yield opened
+    with opened.write() as session:
+        for table in reversed(Base.metadata.sorted_tables):
+            if table.name not in ("projects", "sweeps"):
+                session.execute(table.delete())
+        session.execute(update(Sweep).values(swept_at=0.0))
+        session.execute(delete(Project).where(Project.id != DEFAULT_PROJECT))
 
 
 class Hand:

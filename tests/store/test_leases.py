@@ -8,7 +8,7 @@ from sqlalchemy import select
 from abcore.events import Metrics, Progress
 from abcore.specs.refusals import Problem
 from store import artifacts, datasets, endings, leases, teachers
-from store.errors import LeaseLost
+from store.errors import LeaseLost, NotFound
 from store.jobs import request_cancel, request_pause, resume
 from store.leases import Directive, Lease, claim, renew
 from store.models import Artifact, Event, Job, Metric
@@ -283,3 +283,16 @@ def _announced(hand, of):
     if of is teachers:
         return teachers.create(hand.db, hand.project, name="t", model=hand.model)
     return datasets.create(hand.db, hand.project, name="d", filename="d.zip")
+
+
+def test_files_are_found_by_id_and_by_name_within_their_project(hand) -> None:
+    job = hand.submit()
+    leases.finish(hand.db, hand.claim(), _report(hand), [hand.file("student")])
+    (file,) = artifacts.list_(hand.db, hand.project, job.id)
+    for name in (file.id, file.name):
+        assert artifacts.get(hand.db, hand.project, job.id, name).sha256 == "2" * 64
+    with pytest.raises(NotFound, match=r"none\.pt"):
+        artifacts.get(hand.db, hand.project, job.id, "none.pt")
+    for look in (artifacts.list_, lambda *place: artifacts.get(*place, file.id)):
+        with pytest.raises(NotFound):
+            look(hand.db, "prj_other", job.id)

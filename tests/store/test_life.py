@@ -213,7 +213,7 @@ class Life(RuleBasedStateMachine):
         return None
 
 
-@pytest.mark.parametrize("examples", [15, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [8, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_jobs_life_keeps_its_promises(hand, examples: int) -> None:
     dataset = datasets.create(hand.db, hand.project, name="d", filename="d.npz")
     hand.submit()
@@ -223,7 +223,7 @@ def test_a_jobs_life_keeps_its_promises(hand, examples: int) -> None:
         machine,
         settings=settings(
             max_examples=examples,
-            stateful_step_count=30,
+            stateful_step_count=25,
             deadline=None,
             derandomize=True,
             database=None,
