@@ -9,13 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from abcore.data.batches import Batch
 from abcore.losses import boundary_similarity
 from abcore.specs.refusals import Refusal
 from abcore.specs.reports import Accuracy
 from abcore.views import Views
-
-Batch = tuple[Tensor, Tensor, Tensor]
-"""images_BCHW float32 normalised, labels_B int64, index_B int64."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import save
@@ -12,6 +13,8 @@ from torch import nn
 from abcore.atomic import write_atomically
 from abcore.specs.architectures import ModelSpec, Normalization
 from abcore.specs.reports import DistillReport, OutputFile
+
+OutputKind = Literal["student", "report", "teacher", "dataset", "log"]
 
 _LENGTH_BYTES = 8
 
@@ -60,13 +63,14 @@ def write_report(path: Path, report: DistillReport) -> OutputFile:
     return output_file(path, "report", "application/json")
 
 
-def output_file(path: Path, kind: str, media_type: str) -> OutputFile:
+def output_file(path: Path, kind: OutputKind, media_type: str) -> OutputFile:
     """Describe a file in `outputs/`."""
-    content = path.read_bytes()
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
     return OutputFile(
         name=path.name,
         kind=kind,
         media_type=media_type,
-        size_bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=path.stat().st_size,
+        sha256=digest.hexdigest(),
     )

@@ -50,15 +50,20 @@ class Itinerary:
 
     lengths: Sequence[PhaseLength]
 
+    def is_over(self, position: Position) -> bool:
+        """Whether all phases are done."""
+        return position.phase == len(self.lengths)
+
     def phase_step(self, position: Position) -> int:
-        """Steps done in the current phase; all of them where the run is over."""
-        if position.phase == len(self.lengths):
-            return 0
+        """Steps done in the current phase; in the last one where the run is over."""
+        if self.is_over(position):
+            return self.lengths[-1].steps
         return position.epoch * self.lengths[position.phase].steps_per_epoch + position.step
 
     def global_step(self, position: Position) -> int:
         """Steps done in all phases."""
-        return sum(length.steps for length in self.lengths[: position.phase]) + self.phase_step(position)
+        done = sum(length.steps for length in self.lengths[: position.phase])
+        return done if self.is_over(position) else done + self.phase_step(position)
 
     def first_epoch(self, phase: int) -> int:
         """Epochs of all earlier phases: data is drawn anew in every epoch of a run, whatever its phase."""
@@ -72,7 +77,7 @@ class Itinerary:
     def images_done(self, position: Position) -> int:
         """Images seen so far, counted alike."""
         done = sum(length.steps * length.batch_size for length in self.lengths[: position.phase])
-        if position.phase < len(self.lengths):
+        if not self.is_over(position):
             done += self.phase_step(position) * self.lengths[position.phase].batch_size
         return done
 

@@ -10,10 +10,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from abcore.architectures import build_model
-from abcore.data.batches import batches, evaluation_batches, num_batches
-from abcore.data.dataset import ImageDataset, Split, load_dataset
+from abcore.data.batches import Batch, batches, evaluation_batches, num_batches
+from abcore.data.dataset import ImageDataset, load_dataset
 from abcore.describe import describe_model, plan_distillation
-from abcore.evaluate import Batch
 from abcore.methods.activation_boundary import BoundaryTransfer
 from abcore.progress import Stopped
 from abcore.specs.architectures import ModelSpec
@@ -70,9 +69,7 @@ class Setup:
             Stopped: the run was asked to stop.
         """
         chosen = self.dataset.splits[split or self.dataset.evaluation_split]
-        if most_images is not None and len(chosen.labels) > most_images:
-            chosen = _spread(chosen, most_images)
-        for batch in evaluation_batches(chosen, device=self.device, normalization=self.run.normalization):
+        for batch in evaluation_batches(chosen, self.device, self.run.normalization, most_images):
             if self.should_stop():
                 raise Stopped
             yield batch
@@ -97,7 +94,8 @@ def prepare(run: DistillRun, inputs: Path, device: torch.device, should_stop: Ca
         architecture=run.student, image=dataset.report.image, num_classes=len(dataset.report.classes)
     )
     _check_has_teacher(run)
-    teacher_description, pairs = None, ()
+    teacher_description: ModelDescription | None = None
+    pairs: tuple[TapPair, ...] = ()
     if run.teacher is None:
         student_description = describe_model(student_spec)
     else:
@@ -133,12 +131,6 @@ def load_model(spec: ModelSpec, weights: Path) -> nn.Module:
     model = build_model(spec)
     model.load_state_dict(load_file(weights))
     return model
-
-
-def _spread(split: Split, num_images: int) -> Split:
-    # Evenly, because an archive's images come class by class.
-    index_N = torch.linspace(0, len(split.labels) - 1, num_images).long()
-    return Split(images=split.images[index_N], labels=split.labels[index_N])
 
 
 def _check_has_teacher(run: DistillRun) -> None:

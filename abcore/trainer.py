@@ -15,7 +15,6 @@ from abcore.events import (
     Metrics,
     Note,
     PhaseFinished,
-    PhaseName,
     PhaseStarted,
     Resumed,
 )
@@ -64,7 +63,7 @@ class Trainer:
         self._pace = Pace(self._itinerary.num_images, self._itinerary.images_done(self._position))
         self._last_save = self._last_lap = time.monotonic()
         try:
-            while self._position.phase < len(self._phases):
+            while not self._itinerary.is_over(self._position):
                 phase = self._phases[self._position.phase]
                 self._start(phase)
                 with phase.open():
@@ -184,9 +183,7 @@ class Trainer:
         self._events.emit(
             CheckpointSaved(
                 file=f"{saved.path.parent.name}/{saved.path.name}",
-                phase=self._phase_name,
-                epoch=position.epoch,
-                step=self._itinerary.phase_step(position),
+                **self._place(),
                 size_bytes=saved.size_bytes,
                 sha256=saved.sha256,
             )
@@ -198,7 +195,7 @@ class Trainer:
         if loaded is None:
             return
         state = loaded.state
-        self._position = position = Position(**state["position"])
+        self._position = Position(**state["position"])
         self._setup.trained.load_state_dict(state["modules"])
         self._optimizer_state = state["optimizer"]
         self._meter.load_state_dict(state["meter"])
@@ -208,15 +205,18 @@ class Trainer:
         self._events.emit(
             Resumed(
                 checkpoint=loaded.path.name,
-                phase=self._phase_name,
-                epoch=position.epoch,
-                step=self._itinerary.phase_step(position),
+                **self._place(),
             )
         )
 
-    @property
-    def _phase_name(self) -> PhaseName:
-        return self._phases[min(self._position.phase, len(self._phases) - 1)].name
+    def _place(self) -> dict[str, Any]:
+        """Where training is, as records tell it."""
+        position, over = self._position, self._itinerary.is_over(self._position)
+        return {
+            "phase": self._phases[-1 if over else position.phase].name,
+            "epoch": self._itinerary.lengths[-1].epochs if over else position.epoch,
+            "step": self._itinerary.phase_step(position),
+        }
 
     def _note_bad_checkpoint(self, what: str) -> None:
         self._events.emit(

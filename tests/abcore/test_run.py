@@ -1,0 +1,122 @@
+"""The child process as the worker starts it: exit codes, signals, and the same student whatever happened to it."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from abcore.events import EventReader
+from abcore.specs.recipes import Recipe
+from abcore.specs.runs import ExitCode, RunResult
+
+MakeBench = Callable[..., Any]
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[Path], "subprocess.Popen[bytes]"]]:
+    """Start `python -m abcore.run` on a workspace; whatever is left at the end is killed."""
+    children: list[subprocess.Popen[bytes]] = []
+
+    def start_child(workspace: Path) -> "subprocess.Popen[bytes]":
+        log = (workspace / "log.txt").open("ab")
+        child = subprocess.Popen([sys.executable, "-m", "abcore.run", str(workspace)], stdout=log, stderr=log)
+        log.close()
+        children.append(child)
+        return child
+
+    yield start_child
+    for child in children:
+        child.kill()
+        child.wait()
+
+
+def wait_for(workspace: Path, child: "subprocess.Popen[bytes]", kind: str, count: int = 1) -> None:
+    """Wait until the child has told `count` records of a type."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        records = list(EventReader(workspace / "events.jsonl").read())
+        if sum(record.type == kind for record in records) >= count:
+            return
+        assert child.poll() is None, (workspace / "log.txt").read_text()
+        time.sleep(0.005)
+    raise AssertionError(f"no {kind} within a minute")
+
+
+def student_sha256(workspace: Path) -> str:
+    result = RunResult.model_validate_json((workspace / "outputs" / "result.json").read_bytes())
+    return result.files[0].sha256
+
+
+def test_a_run_that_is_killed_and_stopped_gives_the_same_student(
+    make_bench: MakeBench, start: Callable[[Path], Any], recipe: Recipe
+) -> None:
+    phases = {"transfer": {"epochs": 20, "batch_size": 40}, "finetune": {"epochs": 20, "batch_size": 40}}
+    recipe = Recipe.model_validate({**recipe.model_dump(), **phases})
+    expected = make_bench("expected", recipe=recipe).distill().files[0].sha256
+    bench = make_bench("disturbed", recipe=recipe, checkpoint_seconds=1e-6)
+    workspace = bench.workspace
+
+    child = start(workspace)
+    wait_for(workspace, child, "checkpoint.saved", 3)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+
+    child = start(workspace)
+    wait_for(workspace, child, "run.resumed")
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(60) == ExitCode.INTERRUPTED
+    assert bench.events()[-1].type == "run.interrupted"
+
+    assert start(workspace).wait(60) == ExitCode.DONE
+    assert bench.events()[-1].type == "run.finished"
+    assert len(bench.events("run.resumed")) == 2
+    assert student_sha256(workspace) == expected
+
+    assert start(workspace).wait(60) == ExitCode.DONE  # nothing is left to do, and nothing is done twice
+    assert len(bench.events("run.started")) == 3
+
+
+def test_a_stop_during_start_up_is_a_stop(make_bench: MakeBench, start: Callable[[Path], Any]) -> None:
+    bench = make_bench()
+    child = start(bench.workspace)
+    deadline = time.monotonic() + 60
+    while not (bench.workspace / "events.jsonl").exists():  # made once the handler is in place, before torch
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(60) == ExitCode.INTERRUPTED
+    assert not (bench.workspace / "outputs" / "result.json").exists()
+
+
+def test_a_refusal_is_told_and_has_its_own_code(make_bench: MakeBench, start: Callable[[Path], Any]) -> None:
+    bench = make_bench(teacher=None)
+    assert start(bench.workspace).wait(60) == ExitCode.REFUSED
+    (failed,) = bench.events("run.failed")
+    assert failed.problems[0].code == "recipe.needs_teacher"
+
+
+def test_a_run_that_nobody_understands_is_refused(
+    make_bench: MakeBench, start: Callable[[Path], Any]
+) -> None:
+    bench = make_bench()
+    run = json.loads((bench.workspace / "run.json").read_text())
+    run["recipe"]["temprature"] = 3
+    (bench.workspace / "run.json").write_text(json.dumps(run))
+    assert start(bench.workspace).wait(60) == ExitCode.REFUSED
+    (failed,) = bench.events("run.failed")
+    assert failed.problems[0].code == "run.invalid"
+    assert "temprature" in failed.problems[0].where
+
+
+def test_anything_else_is_a_crash(make_bench: MakeBench, start: Callable[[Path], Any]) -> None:
+    bench = make_bench()
+    (bench.workspace / "inputs" / "dataset.safetensors").unlink()
+    assert start(bench.workspace).wait(60) == 1
+    assert "dataset.safetensors" in (bench.workspace / "log.txt").read_text()
+    assert not bench.events("run.failed")
