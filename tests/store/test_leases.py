@@ -12,6 +12,7 @@ from store.errors import LeaseLost, NotFound
 from store.jobs import request_cancel, request_pause, resume
 from store.leases import Directive, Lease, claim, renew
 from store.models import Artifact, Event, Job, Metric
+from store.moves import Fence, NewEvent, change
 from store.progress import record
 from store.sweep import sweep
 
@@ -296,3 +297,14 @@ def test_files_are_found_by_id_and_by_name_within_their_project(hand) -> None:
     for look in (artifacts.list_, lambda *place: artifacts.get(*place, file.id)):
         with pytest.raises(NotFound):
             look(hand.db, "prj_other", job.id)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"state": "paused"}, {"epoch": 1}, {"owner": "someone"}, {"job_id": "job_none"}]
+)
+def test_a_change_is_made_only_where_all_is_as_believed(hand, wrong) -> None:
+    job = hand.submit()
+    with pytest.raises(LeaseLost), hand.db.write() as session:
+        change(session, Fence.of(job)._replace(**wrong), [NewEvent("job.changed", "x")], name="changed")
+    assert hand.get(job).name is None
+    assert hand.events(job) == ["job.queued"]

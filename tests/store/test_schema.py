@@ -49,19 +49,33 @@ def test_a_database_knows_its_revision(empty_url: str) -> None:
     database.dispose()
 
 
+_MIGRATOR = """
+import sys
+from store.schema import upgrade
+print("ready", flush=True)
+sys.stdin.readline()
+upgrade(sys.argv[1])
+"""
+
+
 def test_processes_that_migrate_at_once_all_succeed(empty_url: str) -> None:
-    command = [
-        sys.executable,
-        "-W",
-        "error",
-        "-c",
-        "import sys; from store.schema import upgrade; upgrade(sys.argv[1])",
-    ]
     started = [
-        subprocess.Popen([*command, empty_url], stderr=subprocess.PIPE, cwd=Path(__file__).parents[2])
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", _MIGRATOR, empty_url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+            text=True,
+        )
         for _ in range(4)
     ]
-    errors = [process.communicate()[1].decode() for process in started]
+    for process in started:
+        assert process.stdout.readline() == "ready\n"
+    for process in started:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    errors = [process.communicate()[1] for process in started]
     assert [process.returncode for process in started] == [0] * 4, errors
     database = Database(empty_url)
     with database.read() as session:

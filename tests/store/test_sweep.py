@@ -3,12 +3,12 @@
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
-from sqlalchemy import update
+from sqlalchemy import Update, update
 
 from store.columns import unix_now
 from store.leases import claim
-from store.models import Sweep
-from store.sweep import sweep
+from store.models import Job, Sweep
+from store.sweep import Swept, sweep
 
 
 def test_an_expired_lease_is_charged_and_its_job_queued(hand) -> None:
@@ -69,3 +69,27 @@ def test_of_many_sweepers_one_does_it(hand) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = [part for part in pool.map(run, range(8)) if part]
     assert [sorted(part) for part in found] == [sorted(made)]
+
+
+def test_a_sweep_does_not_wait_for_a_worker_that_is_just_renewing(hand) -> None:
+    job = hand.submit()
+    hand.claim(seconds=-1)
+    renewal = update(Job).where(Job.id == job.id).values(lease_expires_at=unix_now() + 60)
+    assert _sweep_during(hand, renewal).recovered == []
+    assert hand.get(job).state == "running"
+
+
+def test_a_sweep_does_not_wait_for_another_sweep(hand) -> None:
+    hand.submit()
+    assert _sweep_during(hand, update(Sweep).values(swept_at=unix_now())).rings_needed == 0
+
+
+def _sweep_during(hand, statement: Update) -> Swept:
+    """Sweep while another transaction has changed a row and not committed; on SQLite a sweep comes after it."""
+    with ThreadPoolExecutor(1) as pool:
+        with hand.db.write() as session:
+            session.execute(statement)
+            sweeping = pool.submit(sweep, hand.db, sweep_seconds=15)
+            if hand.db.url.get_backend_name() == "postgresql":
+                return sweeping.result(timeout=20)
+        return sweeping.result(timeout=20)
