@@ -68,7 +68,7 @@ def evaluation_batches(
     if most_images is not None and most_images < len(split):
         index_N = torch.arange(most_images) * len(split) // most_images
     normalise = _Normalise(normalization, device)
-    for index_B in index_N.split(EVALUATION_BATCH_SIZE):
+    for index_B in torch.split(index_N, EVALUATION_BATCH_SIZE):
         images_BCHW, labels_B = _fetch(split, index_B, device)
         yield normalise(images_BCHW), labels_B, index_B
 

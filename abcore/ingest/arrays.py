@@ -1,0 +1,234 @@
+"""Datasets that are arrays: `.npz` files, and the idx files of the MNIST family in an archive."""
+
+import gzip
+import io
+import math
+import re
+import struct
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from abcore.data.dataset import Split
+from abcore.ingest.archives import Member
+from abcore.ingest.collected import Collection
+from abcore.ingest.images import resize
+from abcore.specs.refusals import Refusal
+
+Array = npt.NDArray[Any]
+
+IDX_NAME = re.compile(
+    r"(?:^|[-_.])(train|t10k|test|val|valid)[-_.]?(images|labels)[-_.]idx[13][-_.]ubyte(?:\.gz)?$"
+)
+
+_NPZ_NAMES = {
+    "train": (
+        ("train_images", "train_labels"),
+        ("x_train", "y_train"),
+        ("X_train", "y_train"),
+        ("images", "labels"),
+    ),
+    "val": (("val_images", "val_labels"), ("x_val", "y_val"), ("X_val", "y_val")),
+    "test": (("test_images", "test_labels"), ("x_test", "y_test"), ("X_test", "y_test")),
+}
+_CLASS_NAMES = ("classes", "class_names")
+_MOST_CLASSES = 100_000
+_MOST_NPY_HEADER = 4096
+
+
+def read_npz(
+    members: Iterable[Member], image_size: int | None, most_bytes: int
+) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """Read the arrays of an `.npz`: images uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), labels of whole numbers (N,).
+
+    Raises:
+        Refusal: `npz.*`: unknown names, other dtypes or shapes, or pickled objects, which are never opened.
+    """
+    arrays: dict[str, Array] = {}
+    for member in members:
+        arrays[member.name.removesuffix(".npy")] = _read_npy(member, most_bytes)
+    pairs = {}
+    for split, names in _NPZ_NAMES.items():
+        pair = next((pair for pair in names if all(name in arrays for name in pair)), None)
+        if pair is not None:
+            pairs[split] = (arrays[pair[0]], arrays[pair[1]])
+    if "train" not in pairs:
+        raise Refusal(
+            "npz.unknown_names",
+            f"the .npz has no training images and labels; it holds {', '.join(sorted(arrays)) or 'nothing'}",
+            where="npz",
+            value=sorted(arrays)[:20],
+            allowed=tuple(f"{images} with {labels}" for images, labels in _NPZ_NAMES["train"]),
+            hint="numpy.savez('data.npz', train_images=..., train_labels=..., test_images=..., test_labels=...)",
+        )
+    given = next((arrays[name] for name in _CLASS_NAMES if name in arrays), None)
+    return _to_splits(pairs, "npz", image_size, most_bytes, given)
+
+
+def read_idx(
+    members: Iterable[Member], image_size: int | None, most_bytes: int
+) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """Read the idx files of an archive: `train-images-idx3-ubyte` and its like, gzipped or not.
+
+    Raises:
+        Refusal: `idx.*`: a file of a pair is missing, or a header claims another size than the file has.
+    """
+    arrays: dict[tuple[str, str], Array] = {}
+    for member in members:
+        match = IDX_NAME.search(PurePosixPath(member.name).name)
+        if match is None:
+            continue
+        split = {"t10k": "test", "valid": "val"}.get(match[1], match[1])
+        arrays[split, match[2]] = _read_idx_file(member, most_bytes)
+    lonely = [
+        f"{split} {'labels' if kind == 'images' else 'images'}"
+        for split, kind in arrays
+        if (split, "labels" if kind == "images" else "images") not in arrays
+    ]
+    if lonely or ("train", "images") not in arrays:
+        raise Refusal(
+            "idx.incomplete",
+            f"the archive has no idx file for: {', '.join(sorted(lonely) or ['train images', 'train labels'])}",
+            where="archive",
+            allowed=(
+                "train-images-idx3-ubyte",
+                "train-labels-idx1-ubyte",
+                "t10k-images-idx3-ubyte",
+                "t10k-labels-idx1-ubyte",
+            ),
+            hint="Pack all four files, under their usual names, into one archive.",
+        )
+    splits = sorted({split for split, _ in arrays})
+    pairs = {split: (arrays[split, "images"], arrays[split, "labels"]) for split in splits}
+    return _to_splits(pairs, "idx", image_size, most_bytes, None)
+
+
+def _read_npy(member: Member, most_bytes: int) -> Array:
+    stream = io.BytesIO(member.read())
+    try:
+        version = np.lib.format.read_magic(stream)
+        reader = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = reader(stream, max_header_size=_MOST_NPY_HEADER)
+    except (ValueError, EOFError, SyntaxError, TypeError) as error:
+        raise _bad_array("npz", member.name, f"is no .npy array ({str(error)[:200]})") from error
+    if dtype.hasobject:
+        raise _bad_array("npz", member.name, "holds pickled Python objects, which are never opened")
+    claimed = math.prod(shape) * dtype.itemsize
+    if claimed != member.size_bytes - stream.tell() or claimed > most_bytes:
+        raise _bad_array(
+            "npz",
+            member.name,
+            f"claims {claimed:,} bytes and has {member.size_bytes - stream.tell():,} (limit {most_bytes:,})",
+        )
+    stream.seek(0)
+    array: Array = np.lib.format.read_array(stream, allow_pickle=False, max_header_size=_MOST_NPY_HEADER)
+    return array
+
+
+def _read_idx_file(member: Member, most_bytes: int) -> Array:
+    content = member.read()
+    if content.startswith(b"\x1f\x8b"):
+        try:
+            with gzip.open(io.BytesIO(content)) as file:
+                content = file.read(most_bytes + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise _bad_array("idx", member.name, f"is damaged: {error}") from error
+    rank = content[3] if len(content) >= 4 else 0
+    header_bytes = 4 + 4 * rank
+    if content[:3] != b"\x00\x00\x08" or rank not in (1, 3, 4) or len(content) < header_bytes:
+        raise _bad_array(
+            "idx", member.name, "is no idx file of bytes (it begins with " + content[:4].hex(" ") + ")"
+        )
+    shape = struct.unpack(f">{rank}I", content[4:header_bytes])
+    if math.prod(shape) != len(content) - header_bytes:
+        raise _bad_array(
+            "idx",
+            member.name,
+            f"claims shape {shape}, {math.prod(shape):,} bytes, and has {len(content) - header_bytes:,}",
+        )
+    return np.frombuffer(content, dtype=np.uint8, offset=header_bytes).reshape(shape)
+
+
+def _to_splits(
+    pairs: Mapping[str, tuple[Array, Array]],
+    source: str,
+    image_size: int | None,
+    most_bytes: int,
+    names: Array | None,
+) -> tuple[dict[str, Split], tuple[str, ...]]:
+    collection = Collection(most_bytes)
+    num_classes = 0
+    for split, (images, labels) in pairs.items():
+        images_NHWC = _to_nhwc(images, f"{source}:{split} images")
+        labels_N = _to_labels(labels, len(images_NHWC), f"{source}:{split} labels")
+        num_classes = max(num_classes, int(labels_N.max(initial=-1)) + 1)
+        for pixels, label in zip(images_NHWC, labels_N, strict=True):
+            collection.add(split, int(label), pixels if image_size is None else resize(pixels, image_size))
+    if names is None:
+        return collection.splits(), tuple(str(label) for label in range(num_classes))
+    if names.ndim != 1 or names.dtype.kind not in "US" or len(names) < num_classes:
+        raise _bad_array(
+            source, "classes", f"must be at least {num_classes} strings; it is {names.dtype} {names.shape}"
+        )
+    return collection.splits(), tuple(str(name) for name in names)
+
+
+def _to_nhwc(images: Array, where: str) -> Array:
+    if images.dtype != np.uint8:
+        raise Refusal(
+            "dataset.not_uint8",
+            f"{where} are {images.dtype}; pixels must be whole numbers from 0 to 255",
+            where=where,
+            value=str(images.dtype),
+            allowed=("uint8",),
+            hint="(images * 255).round().astype('uint8') if they go from 0 to 1. Normalisation comes later.",
+        )
+    if images.ndim == 3:
+        return images[:, :, :, None]
+    if images.ndim == 4 and images.shape[3] in (1, 3):
+        return images
+    if images.ndim == 4 and images.shape[1] in (1, 3):
+        return images.transpose(0, 2, 3, 1)
+    raise Refusal(
+        "dataset.shape",
+        f"{where} have shape {images.shape}",
+        where=where,
+        value=list(images.shape),
+        allowed=("(N, H, W)", "(N, H, W, 1 or 3)", "(N, 1 or 3, H, W)"),
+    )
+
+
+def _to_labels(labels: Array, num_images: int, where: str) -> Array:
+    labels_N = labels.reshape(-1) if labels.shape == (num_images, 1) else labels
+    if labels_N.shape != (num_images,) or labels_N.dtype.kind not in "iu":
+        raise Refusal(
+            "dataset.labels",
+            f"{where} are {labels.dtype} of shape {labels.shape}; there are {num_images:,} images",
+            where=where,
+            allowed=(f"whole numbers of shape ({num_images},)",),
+            hint="One class index an image, counted from 0; turn one-hot labels into indices with argmax(axis=1).",
+        )
+    if num_images and not (labels_N.min() >= 0 and labels_N.max() < _MOST_CLASSES):
+        raise Refusal(
+            "dataset.labels",
+            f"{where} go from {labels_N.min()} to {labels_N.max()}",
+            where=where,
+            allowed=(f"0 to {_MOST_CLASSES - 1}",),
+            hint="Count classes from 0.",
+        )
+    return labels_N.astype(np.int64)
+
+
+def _bad_array(source: str, name: str, why: str) -> Refusal:
+    return Refusal(
+        f"{source}.bad_array",
+        f"{name} {why}",
+        where=f"{source}:{name}",
+        hint="Write the file again with numpy.savez." if source == "npz" else "Send the original idx files.",
+    )

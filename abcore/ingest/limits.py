@@ -1,0 +1,28 @@
+"""What an upload may ask of the machine."""
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from abcore.specs.refusals import Refusal
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def refuse_when_out_of_memory(verify: Callable[P, R]) -> Callable[P, R]:
+    """Turn running into the child's memory limit into a refusal: the same upload would run into it again."""
+
+    @functools.wraps(verify)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return verify(*args, **kwargs)
+        except MemoryError as error:
+            raise Refusal(
+                "upload.too_large_to_read",
+                "reading the upload takes more memory than a verification may use",
+                where="upload",
+                hint="Send a smaller file, or let the operator raise the limit.",
+            ) from error
+
+    return guarded
