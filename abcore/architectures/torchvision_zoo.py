@@ -1,18 +1,15 @@
 """torchvision's classification models, for any number of channels and classes, and for small images."""
 
-import difflib
 from functools import cache
 from typing import Any
 
 from torch import nn
 
-from abcore.architectures.small_stems import has_small_stem, replace_conv, shrink_stem
+from abcore.architectures.small_stems import replace_conv
 from abcore.architectures.torchvision_import import import_torchvision
+from abcore.architectures.zoo import check_name, fit_stem
 from abcore.specs.architectures import ModelSpec, Torchvision
 from abcore.specs.refusals import Refusal
-
-SMALL_IMAGE = 64
-"""Pixels up to which (height and width) `stem: auto` means `small`."""
 
 
 @cache
@@ -30,16 +27,16 @@ def build_torchvision(architecture: Torchvision, spec: ModelSpec) -> nn.Module:
     With other than 3 channels the first convolution is replaced.
 
     Raises:
-        Refusal: no model has this name (`architecture.unknown`), it has no small stem (`architecture.no_small_stem`),
-            or its constructor does not take this image (`architecture.image`).
+        Refusal: no model has this name (`architecture.unknown`), its width cannot be scaled (`architecture.width`), it
+            has no small stem (`architecture.no_small_stem`), or its constructor does not take this image
+            (`architecture.image`).
     """
     name = architecture.name
-    _check_name(name)
-    small = _wants_small_stem(architecture, spec)
+    check_name("torchvision", name, torchvision_names())
     models = import_torchvision().models
     try:
         model: nn.Module = models.get_model(
-            name, weights=None, num_classes=spec.num_classes, **_arguments(name, spec)
+            name, weights=None, num_classes=spec.num_classes, **_arguments(architecture, spec)
         )
     except ValueError as error:
         raise Refusal(
@@ -49,46 +46,18 @@ def build_torchvision(architecture: Torchvision, spec: ModelSpec) -> nn.Module:
             value=f"{spec.image.height}x{spec.image.width}",
             hint="Use another image size (torchvision's own is 224x224) or another architecture.",
         ) from error
-    if small:
-        shrink_stem(model, name)
     if spec.image.channels != 3:
         _adapt_channels(model, spec.image.channels)
+    fit_stem(model, architecture, spec.image)
     return model
 
 
-def _check_name(name: str) -> None:
-    names = torchvision_names()
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=8, cutoff=0.4)
-        raise Refusal(
-            "architecture.unknown",
-            f"torchvision has no classification model named {name!r}",
-            where="architecture.name",
-            value=name,
-            allowed=tuple(near or names),
-            hint="`allowed` lists the nearest names." if near else "`allowed` lists all names.",
-        )
-
-
-def _wants_small_stem(architecture: Torchvision, spec: ModelSpec) -> bool:
-    available = has_small_stem(architecture.name)
-    if architecture.stem == "small" and not available:
-        raise Refusal(
-            "architecture.no_small_stem",
-            f"torchvision's {architecture.name} has no stem that could keep the resolution",
-            where="architecture.stem",
-            value="small",
-            allowed=("auto", "imagenet"),
-            hint="Leave `stem` out, or take a model with a convolutional stem, such as resnet18.",
-        )
-    if architecture.stem == "auto":
-        return available and max(spec.image.height, spec.image.width) <= SMALL_IMAGE
-    return architecture.stem == "small"
-
-
-def _arguments(name: str, spec: ModelSpec) -> dict[str, Any]:
+def _arguments(architecture: Torchvision, spec: ModelSpec) -> dict[str, Any]:
     """What a constructor needs besides the number of classes."""
-    height, width = spec.image.height, spec.image.width
+    name, height, width = architecture.name, spec.image.height, spec.image.width
+    if architecture.width_mult != 1:
+        _check_scalable(architecture)
+        return {"width_mult": architecture.width_mult}
     if name in ("googlenet", "inception_v3"):
         return {"aux_logits": False, "init_weights": True}
     if name == "maxvit_t":
@@ -97,6 +66,18 @@ def _arguments(name: str, spec: ModelSpec) -> dict[str, Any]:
         _check_patches(name, height, width)
         return {"image_size": height}
     return {}
+
+
+def _check_scalable(architecture: Torchvision) -> None:
+    if not architecture.name.startswith(("mobilenet_v2", "mobilenet_v3")):
+        raise Refusal(
+            "architecture.width",
+            f"torchvision's {architecture.name} has no width factor",
+            where="architecture.width_mult",
+            value=architecture.width_mult,
+            allowed=("1.0",),
+            hint="Leave width_mult out, or use mobilenet_v2, mobilenet_v3_small or mobilenet_v3_large.",
+        )
 
 
 def _check_patches(name: str, height: int, width: int) -> None:

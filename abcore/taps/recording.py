@@ -1,6 +1,5 @@
 """One forward pass on the meta device, written down: who activates what, who returns what, and how it all connects."""
 
-import copy
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
+from abcore.architectures.meta import meta_twin
 from abcore.specs.architectures import ImageShape
 from abcore.taps.activations import activation_function_name, is_activation
 from abcore.taps.graph import FlowGraph
@@ -81,19 +81,6 @@ def record(model: nn.Module, image: ImageShape) -> Recording:
         recorder.activated,
         FlowGraph.trace(logits, leaf),
     )
-
-
-def meta_twin(model: nn.Module) -> nn.Module:
-    """Copy `model` with all its tensors on the meta device, parameters frozen: same structure, no data."""
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for holder in (module._parameters, module._buffers, module.__dict__):
-            for tensor in holder.values():
-                if isinstance(tensor, nn.Parameter):
-                    memo[id(tensor)] = nn.Parameter(tensor.detach().to("meta"), requires_grad=False)
-                elif isinstance(tensor, Tensor):
-                    memo[id(tensor)] = tensor.detach().to("meta")
-    return copy.deepcopy(model, memo)
 
 
 class _Recorder(TorchFunctionMode):
