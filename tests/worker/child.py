@@ -133,6 +133,14 @@ def stubborn(out: events.EventWriter) -> None:
     time.sleep(600)
 
 
+def tick(out: events.EventWriter) -> None:
+    """Tell something all the time, until the gate opens."""
+    while not (FOLDER / "gate").exists():
+        out.emit(progress(1))
+        time.sleep(0.02)
+    finish(out)
+
+
 def probe(out: events.EventWriter) -> None:
     """Tell what a child can see of the world."""
     interfaces = [
@@ -141,6 +149,7 @@ def probe(out: events.EventWriter) -> None:
     details = {
         "environment": dict(os.environ),
         "interfaces": interfaces,
+        "network": os.readlink("/proc/self/ns/net"),
         "folder": os.getcwd(),
         "path": sys.path,
         "inputs": {
@@ -177,6 +186,7 @@ BEHAVIOURS = {
     "crash": crash,
     "refuse": refuse,
     "stubborn": stubborn,
+    "tick": tick,
     "probe": probe,
     "link_out": link_out,
     "babble": babble,

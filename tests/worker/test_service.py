@@ -40,8 +40,14 @@ def test_a_ring_is_enough(house_with_bell) -> None:
 
 def test_sigterm_gives_the_job_back_and_another_worker_goes_on(house_with_bell) -> None:
     house = house_with_bell
-    job = house.submit()
+    house.open_gate()
     worker = house.process("train")
+    house.wait(house.submit(), lambda now: now.state == "succeeded")
+    (house.folder / "gate").unlink()
+    job = house.submit()
+    bell = Doorbell(house.settings.broker_url)
+    bell.ring()
+    bell.close()
     house.wait(job, lambda now: now.step == 4)
     began = time.monotonic()
     stop(worker)
