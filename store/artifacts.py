@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import or_, select
 
 from store.database import Database
 from store.errors import NotFound
@@ -67,7 +67,6 @@ def add_checkpoint(db: Database, lease: Lease, new: NewArtifact, keep: int = 2) 
     with db.write() as session:
         change(session, lease.fence, [])
         mine = Artifact.job_id == lease.job.id
-        session.execute(delete(Artifact).where(mine, Artifact.name == new.name))
         add_artifacts(session, lease, [new])
         newest_first = (
             select(Artifact)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from abcore.specs.refusals import Problem
@@ -181,8 +181,10 @@ def acknowledge_cancel(db: Database, lease: Lease) -> Job:
 
 
 def add_artifacts(session: Session, lease: Lease, artifacts: Sequence[NewArtifact]) -> None:
-    """Insert the rows of files that this lease published."""
+    """Insert the rows of files that this lease published, in place of those of the same names before."""
     if artifacts:
+        names = [artifact.name for artifact in artifacts]
+        session.execute(delete(Artifact).where(Artifact.job_id == lease.job.id, Artifact.name.in_(names)))
         rows = [
             artifact._asdict() | {"id": new_id("art"), "job_id": lease.job.id, "lease_epoch": lease.epoch}
             for artifact in artifacts

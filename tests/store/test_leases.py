@@ -308,3 +308,17 @@ def test_a_change_is_made_only_where_all_is_as_believed(hand, wrong) -> None:
         change(session, Fence.of(job)._replace(**wrong), [NewEvent("job.changed", "x")], name="changed")
     assert hand.get(job).name is None
     assert hand.events(job) == ["job.queued"]
+
+
+def test_a_log_is_kept_whatever_becomes_of_its_attempt_and_the_last_one_stays(hand, problem) -> None:
+    job = hand.submit()
+    for _ in range(2):
+        lease = hand.claim()
+        artifacts.add(hand.db, lease, hand.file("log", "log.txt"))
+        leases.crash(hand.db, lease, problem, "")
+        hand.let_wait_pass()
+    leases.finish(hand.db, hand.claim(), _report(hand), [hand.file("student"), hand.file("log", "log.txt")])
+    files = artifacts.list_(hand.db, hand.project, job.id)
+    assert [(file.name, file.lease_epoch) for file in files] == [("log.txt", 3), ("student.safetensors", 3)]
+    with pytest.raises(LeaseLost):
+        artifacts.add(hand.db, lease, hand.file("log", "log.txt"))
