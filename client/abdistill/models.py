@@ -111,12 +111,13 @@ class Accuracy(Answer):
 
 
 class TapSimilarity(Answer):
-    """Boundary similarity at one tap pair, 0..1, before and after the transfer phase."""
+    """Boundary similarity at one tap pair, 0..1: before and after the transfer phase, and of the finished student."""
 
     student: str
     teacher: str
     before: float | None = None
     after: float | None = None
+    final: float | None = None
 
 
 class DistillReport(Answer):

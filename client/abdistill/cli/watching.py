@@ -10,6 +10,8 @@ from abdistill.jobs import Update
 from abdistill.models import Event, Job
 
 LEVEL_COLOURS = {"warning": "yellow", "error": "red"}
+QUIET_EVENTS = frozenset({"checkpoint.saved"})  # every few seconds, and nothing to do about it
+SHOWN_LOG_LINES = 5
 
 
 def show_updates(updates: Iterable[Update]) -> Job:
@@ -43,8 +45,11 @@ class _Bars:
 
     def note(self, event: Event) -> None:
         """Print an event; a phase's start and end also move its bar."""
-        colour = LEVEL_COLOURS.get(event.level, "dim")
-        self._progress.console.print(f"[{colour}]{event.time:%H:%M:%S} {escape(event.message)}[/]")
+        if event.type not in QUIET_EVENTS:
+            colour = LEVEL_COLOURS.get(event.level, "dim")
+            self._progress.console.print(f"[{colour}]{event.time:%H:%M:%S} {escape(event.message)}[/]")
+            for line in str(event.data.get("log_tail") or "").splitlines()[-SHOWN_LOG_LINES:]:
+                self._progress.console.print(f"    {line}", markup=False)
         phase = str(event.data.get("phase"))
         if event.type == "phase.started":
             self._epochs[phase] = int(event.data["epochs"])
@@ -74,7 +79,7 @@ class _Bars:
 
 def _figures(update: Update, phase: str, epochs: int) -> str:
     job = update.job
-    parts = [f"{name} {value:.4g}" for name, value in update.latest(phase).items()]
+    parts = [f"{name} {text}" for name, text in _key_figures(job, update.latest(phase)).items()]
     if phase == job.phase and not job.ended:
         if job.epoch is not None:
             parts.insert(0, f"epoch {min(job.epoch + 1, epochs)}/{epochs}")
@@ -83,3 +88,17 @@ def _figures(update: Update, phase: str, epochs: int) -> str:
         if job.eta_seconds is not None:
             parts.append(f"{job.eta_seconds:.0f} s left")
     return "  ".join(parts)
+
+
+def _key_figures(job: Job, latest: dict[str, float]) -> dict[str, str]:
+    """The few of a phase's figures that a person follows; similarity is that of the deepest tap."""
+    shown = {}
+    if "loss" in latest:
+        shown["loss"] = f"{latest['loss']:.4g}"
+    if "eval/top1" in latest:
+        shown["top-1"] = f"{latest['eval/top1']:.2%}"
+    deepest = job.plan.pairs[-1].teacher.name if job.plan and job.plan.pairs else None
+    similarity = latest.get(f"boundary_similarity/{deepest}")
+    if similarity is not None:
+        shown["similarity"] = f"{similarity:.1%}"
+    return shown
