@@ -1,0 +1,57 @@
+"""The HTTP service, as a table of contents."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api import problems
+from api.context import Context
+from api.describer import Describer
+from api.middleware import Envelope
+from api.routes import architectures, artifacts, datasets, events, health, jobs, metrics, teachers
+from api.sweeper import Sweeper
+from store.blobs import open_blobs
+from store.database import Database
+from store.queue import Doorbell
+from store.settings import Settings, get_settings
+
+DESCRIPTION = """Distillation as a service. Send a trained *teacher* checkpoint, a dataset, and the *student* that you
+want; get back a student that has learnt where the teacher's activation boundaries lie (arXiv 1811.03233).
+
+Every refusal is a problem document (RFC 9457) that names the field, what was wrong, and what is allowed."""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the app; without settings, from this process's environment."""
+    settings = settings or get_settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        context = Context(
+            settings=settings,
+            db=Database(settings.database_url),
+            blobs=open_blobs(settings.blobs_url),
+            doorbell=Doorbell(settings.broker_url),
+            describer=Describer(),
+        )
+        app.state.context = context
+        sweeper = Sweeper(context)
+        context.describer.start()
+        sweeper.start()
+        try:
+            yield
+        finally:
+            sweeper.close()
+            context.describer.close()
+            context.doorbell.close()
+            context.db.dispose()
+
+    app = FastAPI(title="abdistill", version="0.1.0", description=DESCRIPTION, lifespan=lifespan)
+    app.add_middleware(Envelope)
+    problems.install(app)
+    app.include_router(health.router)
+    for resource in (teachers, datasets, jobs, events, metrics, artifacts, architectures):
+        app.include_router(resource.router, responses=problems.RESPONSES)
+    problems.document(app)
+    return app

@@ -1,0 +1,39 @@
+"""Who asks, and whether their key allows it."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from api.context import ContextDep
+from api.problems import Refused
+from store.errors import Unauthenticated
+from store.keys import Principal, Scope, authenticate
+
+_bearer = HTTPBearer(auto_error=False, description="An API key: `abdistill-server keys create`.")
+
+
+def _principal(
+    context: ContextDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+) -> Principal:
+    if credentials is None:
+        raise Unauthenticated("The request has no API key: send it as `Authorization: Bearer abd_...`.")
+    return authenticate(context.db, credentials.credentials)
+
+
+def _require(scope: Scope) -> Callable[[Principal], Principal]:
+    def check(principal: Annotated[Principal, Depends(_principal)]) -> Principal:
+        if scope in principal.scopes or "admin" in principal.scopes:
+            return principal
+        raise Refused(
+            403,
+            "forbidden",
+            f"This key may {', '.join(sorted(principal.scopes)) or 'do nothing'}; this request needs {scope!r}.",
+        )
+
+    return check
+
+
+Reader = Annotated[Principal, Depends(_require("read"))]
+Submitter = Annotated[Principal, Depends(_require("submit"))]

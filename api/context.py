@@ -1,0 +1,31 @@
+"""What every request works with, made once when the app starts."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from api.describer import Describer
+from store.blobs import BlobStore
+from store.database import Database
+from store.queue import Doorbell
+from store.settings import Settings
+
+
+@dataclass(frozen=True)
+class Context:
+    """The rooms below, opened."""
+
+    settings: Settings
+    db: Database
+    blobs: BlobStore
+    doorbell: Doorbell
+    describer: Describer
+
+
+def _context(request: Request) -> Context:
+    context: Context = request.app.state.context
+    return context
+
+
+ContextDep = Annotated[Context, Depends(_context)]

@@ -1,0 +1,30 @@
+"""`/v1/jobs/{id}/events`: what happened to a job, in order."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from api.auth import Reader
+from api.context import ContextDep
+from api.routes.jobs import find
+from api.schemas.common import Page
+from api.schemas.jobs import Event
+from store import progress
+
+router = APIRouter(prefix="/v1/jobs/{job_id}/events", tags=["jobs"])
+
+
+@router.get("", operation_id="list_job_events")
+def list_(
+    job_id: str,
+    context: ContextDep,
+    caller: Reader,
+    after: Annotated[int, Query(ge=0, description="Events with a larger `seq` only.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Page[Event]:
+    """List events, oldest first; the last one's `seq` is where to go on."""
+    find(context, caller.project_id, job_id)
+    rows = progress.events(context.db, caller.project_id, job_id, after, limit + 1)
+    shown = [Event.model_validate(row) for row in rows[:limit]]
+    has_more = len(rows) > limit
+    return Page(data=shown, has_more=has_more, next_cursor=str(shown[-1].seq) if has_more else None)

@@ -1,0 +1,96 @@
+"""`/v1/jobs`: distillations."""
+
+import hashlib
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from api.auth import Reader, Submitter
+from api.context import Context, ContextDep
+from api.downloads import matches
+from api.schemas.common import Page
+from api.schemas.jobs import Job, JobCreate, JobState
+from api.submission import prepare_job
+from store import jobs
+from store.errors import NotFound
+from store.models import Job as JobRow
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="The same key with the same body answers with the first one's job, so that a request whose answer "
+        "was lost may be sent again.",
+    ),
+]
+
+
+@router.post(
+    "", status_code=201, operation_id="create_job", responses={200: {"model": Job, "description": "Replayed"}}
+)
+def create(
+    body: JobCreate,
+    context: ContextDep,
+    caller: Submitter,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> Job:
+    """Queue a distillation. Everything is checked against the very teacher and dataset before it is queued."""
+    new = prepare_job(context, caller.project_id, body, idempotency_key)
+    submitted = jobs.submit(context.db, new)
+    if not submitted.replayed:
+        context.doorbell.ring()
+    response.status_code = 200 if submitted.replayed else 201
+    response.headers["Location"] = f"/v1/jobs/{submitted.job.id}"
+    return Job.of(submitted.job)
+
+
+@router.get("", operation_id="list_jobs")
+def list_(
+    context: ContextDep,
+    caller: Reader,
+    state: JobState | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: str | None = None,
+) -> Page[Job]:
+    """List jobs, newest first."""
+    page = jobs.list_jobs(context.db, caller.project_id, state=state, limit=limit, cursor=cursor)
+    return Page(
+        data=[Job.of(row) for row in page.items],
+        has_more=page.next_cursor is not None,
+        next_cursor=page.next_cursor,
+    )
+
+
+@router.get("/{job_id}", operation_id="get_job", response_model=Job)
+def get(job_id: str, request: Request, context: ContextDep, caller: Reader) -> Response:
+    """Show a job. Send the answer's ETag back as If-None-Match: 304 while nothing has changed."""
+    content = Job.of(find(context, caller.project_id, job_id)).model_dump_json().encode()
+    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+    if matches(request.headers.get("if-none-match"), etag):
+        return Response(status_code=304, headers=headers)
+    return Response(content, headers=headers, media_type="application/json")
+
+
+@router.post("/{job_id}/cancel", operation_id="cancel_job")
+def cancel(job_id: str, context: ContextDep, caller: Submitter) -> Job:
+    """Cancel a job: at once while it waits, within seconds while it runs."""
+    find(context, caller.project_id, job_id)
+    return Job.of(jobs.request_cancel(context.db, caller.project_id, job_id))
+
+
+def find(context: Context, project_id: str, job_id: str) -> JobRow:
+    """Return a distillation; verifications are jobs too, and shown as the state of what they verify.
+
+    Raises:
+        NotFound
+    """
+    row = jobs.get(context.db, project_id, job_id)
+    if row.kind != "distill":
+        raise NotFound("job", job_id)
+    return row

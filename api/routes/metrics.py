@@ -1,0 +1,36 @@
+"""`/v1/jobs/{id}/metrics`: a job's figures over its steps."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from api.auth import Reader
+from api.context import ContextDep
+from api.routes.jobs import find
+from api.schemas.common import Page
+from api.schemas.jobs import Metric
+from store import progress
+
+router = APIRouter(prefix="/v1/jobs/{job_id}/metrics", tags=["jobs"])
+
+
+@router.get("", operation_id="list_job_metrics")
+def list_(
+    job_id: str,
+    context: ContextDep,
+    caller: Reader,
+    name: Annotated[str | None, Query(examples=["eval/top1"])] = None,
+    phase: Annotated[str | None, Query(examples=["finetune"])] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    cursor: str | None = None,
+) -> Page[Metric]:
+    """List figures by phase, name and step."""
+    find(context, caller.project_id, job_id)
+    page = progress.metrics(
+        context.db, caller.project_id, job_id, name=name, phase=phase, limit=limit, after=cursor
+    )
+    return Page(
+        data=[Metric.model_validate(row) for row in page.items],
+        has_more=page.next_cursor is not None,
+        next_cursor=page.next_cursor,
+    )

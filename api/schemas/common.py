@@ -1,0 +1,56 @@
+"""What all bodies have in common."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from abcore.specs.refusals import Problem
+
+
+def _utc(moment: object) -> object:
+    return datetime.fromtimestamp(moment, UTC) if isinstance(moment, int | float) else moment
+
+
+Time = Annotated[datetime, BeforeValidator(_utc), Field(description="RFC 3339, UTC.")]
+"""A row's UNIX seconds, as a date and time."""
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Body(BaseModel):
+    """What a caller sends; a field that is not known is an error, not a silence."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Answer(BaseModel):
+    """What a caller gets. Fields may be added in later versions: ignore what you do not know."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+Item = TypeVar("Item", bound=Answer)
+
+
+class Page(Answer, Generic[Item]):
+    """Part of a list. Ask again with `cursor=next_cursor` while `has_more`."""
+
+    object: Literal["list"] = "list"
+    data: list[Item]
+    has_more: bool
+    next_cursor: str | None = None
+
+
+class ProblemDocument(Answer):
+    """Why a request was refused (RFC 9457). `errors` names each thing that is wrong, and what would be right."""
+
+    type: str = Field(
+        description="Stable name of this kind of problem.", examples=["urn:abdistill:problem:invalid"]
+    )
+    title: str = Field(description="The kind of problem in words; always the same for a type.")
+    status: int
+    detail: str = Field(description="What was wrong this time.")
+    instance: str = Field(description="Path of the request.")
+    request_id: str = Field(description="Finds the request in the service's log.")
+    errors: list[Problem] = Field(default_factory=list)

@@ -1,0 +1,124 @@
+"""Jobs, and what they tell and leave."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from abcore.specs.architectures import Architecture
+from abcore.specs.recipes import Recipe
+from abcore.specs.refusals import Problem
+from abcore.specs.reports import DistillReport, ModelDescription, TapPair
+from abcore.specs.runs import Outputs
+from api.schemas.common import Answer, Body, Name, Time
+from store.models import Job as JobRow
+
+JobState = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
+Label = Annotated[str, Field(min_length=1, max_length=63)]
+
+
+class JobCreate(Body):
+    """A distillation: train `student` on `dataset` with what `teacher` knows."""
+
+    teacher: str | None = Field(
+        default=None,
+        examples=["tch_01KAQ8Z0V6M2Y6E9N1T4C7R5WB"],
+        description="May be left out only where the recipe asks no teacher.",
+    )
+    dataset: str = Field(examples=["dst_01KAQ8Z0V6M2Y6E9N1T4C7R5WB"])
+    student: Architecture = Field(examples=[{"arch": "wide_resnet", "depth": 10, "width": 1}])
+    recipe: Recipe = Field(
+        default_factory=Recipe, examples=[{"transfer": {"epochs": 10}, "finetune": {"epochs": 30}}]
+    )
+    outputs: Outputs = Field(default_factory=Outputs)
+    name: Name | None = None
+    labels: dict[Label, Label] = Field(default_factory=dict, max_length=32, examples=[{"team": "vision"}])
+    priority: int = Field(default=0, ge=-100, le=100, description="Higher goes first.")
+
+
+class JobPlan(Answer):
+    """What the job does, known before it was queued. Of a student trained alone only `student`."""
+
+    student: ModelDescription
+    teacher: ModelDescription | None = None
+    pairs: list[TapPair] = Field(default_factory=list, description="Shallow to deep.")
+    compression: float | None = Field(default=None, description="Teacher parameters over student parameters.")
+
+
+class Job(Answer):
+    """A distillation and how far it is."""
+
+    object: Literal["job"] = "job"
+    id: str
+    name: str | None
+    labels: dict[str, str]
+    state: JobState
+    state_reason: str | None = Field(description="Why it waits, or how it ended.")
+    stop_requested: Literal["cancel", "pause"] | None
+    priority: int
+    teacher: str | None
+    dataset: str | None
+    student: dict[str, Any] = Field(
+        description="As asked for; what an `auto` became is in `plan.student.spec`."
+    )
+    recipe: dict[str, Any]
+    outputs: dict[str, Any]
+    plan: JobPlan | None
+    progress: float = Field(description="Share of all steps that is done, 0..1.")
+    phase: str | None
+    epoch: int | None
+    step: int | None
+    images_per_second: float | None
+    eta_seconds: float | None
+    attempts: int
+    crashes: int
+    problems: list[Problem] | None
+    report: DistillReport | None
+    created_at: Time
+    started_at: Time | None
+    ended_at: Time | None
+    updated_at: Time
+
+    @classmethod
+    def of(cls, row: JobRow) -> "Job":
+        """Show a row; what it was asked for is kept as one JSON value there."""
+        columns = {name: getattr(row, name) for name in cls.model_fields if hasattr(row, name)}
+        asked = {"teacher": row.teacher_id, "dataset": row.dataset_id}
+        asked |= {part: row.spec[part] for part in ("student", "recipe", "outputs")}
+        return cls.model_validate(columns | asked)
+
+
+class Event(Answer):
+    """Something that happened to a job. `seq` counts from 1 without a gap."""
+
+    object: Literal["event"] = "event"
+    seq: int
+    time: Time
+    level: Literal["info", "warning", "error"]
+    type: str
+    message: str
+    data: dict[str, Any]
+
+
+class Metric(Answer):
+    """One figure at one step, counted in optimizer steps from the start of its phase."""
+
+    object: Literal["metric"] = "metric"
+    phase: str
+    name: str
+    epoch: int
+    step: int
+    value: float
+    time: Time
+
+
+class Artifact(Answer):
+    """A file that a job left; its bytes are at `GET /v1/jobs/{id}/artifacts/{name}`."""
+
+    object: Literal["artifact"] = "artifact"
+    id: str
+    name: str
+    kind: str
+    media_type: str
+    size_bytes: int
+    sha256: str
+    created_at: Time

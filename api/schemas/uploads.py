@@ -1,0 +1,86 @@
+"""Teachers and datasets."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from abcore.specs.architectures import ModelSpec, Normalization
+from abcore.specs.refusals import Problem
+from abcore.specs.reports import DatasetReport, TeacherReport
+from api.schemas.common import Answer, Body, Name, Time
+
+UploadState = Literal["pending", "ready", "invalid"]
+
+MODEL_EXAMPLE = {
+    "architecture": {"arch": "wide_resnet", "depth": 16, "width": 2},
+    "image": {"channels": 1, "height": 8, "width": 8},
+    "num_classes": 10,
+}
+
+
+class TeacherCreate(Body):
+    """Announces a teacher: which network its checkpoint is of. The checkpoint follows by `PUT .../content`."""
+
+    name: Name = Field(examples=["digits teacher"])
+    model: ModelSpec = Field(examples=[MODEL_EXAMPLE])
+    normalization: Normalization | None = Field(
+        default=None,
+        description="What its images were scaled with in training. Null: mean and deviation of the dataset that it is "
+        "used with.",
+    )
+
+
+class DatasetCreate(Body):
+    """Announces a dataset. Its archive follows by `PUT .../content`."""
+
+    name: Name = Field(examples=["digits"])
+    filename: str = Field(
+        min_length=1,
+        max_length=255,
+        examples=["digits.npz"],
+        description="What the file is called, for messages; its format is found from its bytes.",
+    )
+    image_size: int | None = Field(
+        default=None, ge=4, le=1024, description="Scale and centre-crop all images to this square, in pixels."
+    )
+    holdout_fraction: float = Field(
+        default=0.1,
+        gt=0,
+        lt=1,
+        description="Share of every class that is held out for testing where the upload has neither val nor test.",
+    )
+
+
+class Upload(Answer):
+    """What teachers and datasets have in common."""
+
+    id: str
+    name: str
+    state: UploadState = Field(
+        description="`pending` until its content was verified, then `ready` or `invalid`."
+    )
+    state_detail: str | None = Field(description="What a pending one waits for.")
+    upload_sha256: str | None = Field(description="Of the content as it came; null until it has come.")
+    upload_bytes: int | None
+    sha256: str | None = Field(description="Of the verified file that jobs use.")
+    size_bytes: int | None
+    problems: list[Problem] | None = Field(description="Why it is invalid.")
+    created_at: Time
+    updated_at: Time
+
+
+class Teacher(Upload):
+    """A trained network that students learn from."""
+
+    object: Literal["teacher"] = "teacher"
+    model: ModelSpec
+    normalization: Normalization | None
+    report: TeacherReport | None
+
+
+class Dataset(Upload):
+    """Labelled images."""
+
+    object: Literal["dataset"] = "dataset"
+    options: dict[str, str | int | float | None]
+    report: DatasetReport | None

@@ -1,0 +1,166 @@
+"""What is checked before a job is queued: what cannot work is refused here, not an hour later."""
+
+import hashlib
+from collections.abc import Iterator
+
+from abcore.specs.architectures import ImageShape, ModelSpec, Normalization
+from abcore.specs.refusals import Problem, Refusal
+from abcore.specs.reports import DatasetReport
+from abcore.specs.runs import DistillRun
+from api.context import Context
+from api.problems import Refused, invalid
+from api.schemas.jobs import JobCreate, JobPlan
+from store import datasets, teachers
+from store.errors import NotFound
+from store.jobs import NewJob
+from store.models import Dataset, Teacher
+
+
+def prepare_job(context: Context, project_id: str, body: JobCreate, idempotency_key: str | None) -> NewJob:
+    """Hold a request against its very teacher and dataset, and work out what the job would do.
+
+    Raises:
+        Refused: 422 with each thing that is wrong; 409 if the teacher or the dataset is not ready.
+        Refusal: the student cannot be built, or its taps cannot be paired.
+    """
+    dataset = _ready_dataset(context, project_id, body.dataset)
+    teacher = None if body.teacher is None else _ready_teacher(context, project_id, body.teacher)
+    report = DatasetReport.model_validate(dataset.report)
+    wrong = list(_mismatches(body, teacher, report))
+    if wrong:
+        raise invalid(*wrong)
+    plan = _plan(context, body, teacher, report)
+    normalization = teacher.normalization if teacher is not None else None
+    run = DistillRun(
+        student=plan.student.spec.architecture,
+        teacher=None if teacher is None else ModelSpec.model_validate(teacher.model),
+        normalization=Normalization.model_validate(normalization) if normalization else report.normalization,
+        recipe=body.recipe,
+        outputs=body.outputs,
+    )
+    return NewJob(
+        project_id=project_id,
+        spec=body.model_dump(mode="json", include={"student", "recipe", "outputs"}),
+        run=run,
+        dataset_id=dataset.id,
+        teacher_id=None if teacher is None else teacher.id,
+        name=body.name,
+        labels=body.labels,
+        plan=plan.model_dump(mode="json"),
+        priority=body.priority,
+        idempotency_key=idempotency_key,
+        idempotency_hash=hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+        if idempotency_key
+        else None,
+    )
+
+
+def _ready_dataset(context: Context, project_id: str, dataset_id: str) -> Dataset:
+    try:
+        dataset = datasets.get(context.db, project_id, dataset_id)
+    except NotFound as error:
+        raise _unknown("dataset", dataset_id) from error
+    _require_ready(dataset, "dataset")
+    return dataset
+
+
+def _ready_teacher(context: Context, project_id: str, teacher_id: str) -> Teacher:
+    try:
+        teacher = teachers.get(context.db, project_id, teacher_id)
+    except NotFound as error:
+        raise _unknown("teacher", teacher_id) from error
+    _require_ready(teacher, "teacher")
+    return teacher
+
+
+def _unknown(field: str, value: str) -> Refused:
+    return invalid(
+        Problem(
+            code=f"{field}.unknown",
+            message=f"there is no {field} {value!r} in this project",
+            where=field,
+            value=value,
+            hint=f"GET /v1/{field}s lists those that there are.",
+        )
+    )
+
+
+def _require_ready(row: Teacher | Dataset, field: str) -> None:
+    if row.state == "ready":
+        return
+    hint = (
+        f"Wait until GET /v1/{field}s/{row.id} says `ready`."
+        if row.state == "pending"
+        else f"GET /v1/{field}s/{row.id} says why; create a new {field} with the mended file."
+    )
+    state = f"{row.state} ({row.state_detail.rstrip('.')})" if row.state_detail else row.state
+    problem = Problem(
+        code=f"{field}.not_ready",
+        message=f"{field} {row.id} is {state}",
+        where=field,
+        value=row.state,
+        allowed=("ready",),
+        hint=hint,
+    )
+    title = "The teacher or dataset is not ready"
+    raise Refused(409, "not-ready", f"The {field} {row.id} is {row.state}.", [problem], title=title)
+
+
+def _mismatches(body: JobCreate, teacher: Teacher | None, report: DatasetReport) -> Iterator[Problem]:
+    if teacher is None:
+        if body.recipe.needs_teacher:
+            yield Problem(
+                code="teacher.required",
+                message="the recipe asks a teacher, and none is given",
+                where="teacher",
+                hint="Name a teacher; or train the student alone: recipe.transfer null, recipe.finetune.kd_weight 0, "
+                "recipe.finetune.cross_entropy_weight 1.",
+            )
+        return
+    model = ModelSpec.model_validate(teacher.model)
+    if model.num_classes != len(report.classes):
+        yield Problem(
+            code="teacher.classes",
+            message=f"the teacher has {model.num_classes} classes and the dataset {len(report.classes)}",
+            where="teacher",
+            value=model.num_classes,
+            allowed=(f"{len(report.classes)} classes",),
+            hint="Use the dataset's own teacher, or a dataset with the teacher's classes.",
+        )
+    if model.image != report.image:
+        size = model.image.height if model.image.height == model.image.width else None
+        yield Problem(
+            code="teacher.image",
+            message=f"the teacher takes images of {_shape(model.image)}, the dataset's have {_shape(report.image)}",
+            where="dataset",
+            value=_shape(report.image),
+            allowed=(_shape(model.image),),
+            hint="Create the dataset again"
+            + (
+                f" with image_size {size}." if size and model.image.channels == report.image.channels else "."
+            ),
+        )
+
+
+def _shape(image: ImageShape) -> str:
+    return f"{image.channels}x{image.height}x{image.width} (channels x height x width)"
+
+
+def _plan(context: Context, body: JobCreate, teacher: Teacher | None, report: DatasetReport) -> JobPlan:
+    student = ModelSpec(architecture=body.student, image=report.image, num_classes=len(report.classes))
+    try:
+        if teacher is None:
+            return JobPlan(student=context.describer.describe(student))
+        plan = context.describer.plan(student, ModelSpec.model_validate(teacher.model), body.recipe)
+    except Refusal as refusal:
+        raise invalid(_in_request(refusal.problem)) from refusal
+    return JobPlan.model_validate(plan.model_dump())
+
+
+def _in_request(problem: Problem) -> Problem:
+    """Name the field as the request has it: the core speaks of a model's `architecture`, a job of its `student`."""
+    where = (problem.where or "").removeprefix("student.")
+    parts = where.split(".") if where else []
+    if parts[:1] == ["architecture"]:
+        parts[0] = "student"
+    return problem.model_copy(update={"where": ".".join(parts) or "student"})

@@ -1,0 +1,38 @@
+"""The API's share of looking after lost jobs: without it a service whose workers all died would tell nobody."""
+
+import logging
+import threading
+
+from api.context import Context
+from store.sweep import sweep
+
+_log = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """A thread that sweeps every `sweep_seconds`, and rings for what waits."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop, and wait for a sweep that is under way."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        settings = self._context.settings
+        while not self._stopping.wait(settings.sweep_seconds):
+            try:
+                swept = sweep(
+                    self._context.db, sweep_seconds=settings.sweep_seconds, max_crashes=settings.max_crashes
+                )
+                self._context.doorbell.ring(swept.rings_needed)
+            except Exception as error:  # the database is away: the next sweep tries again
+                _log.warning("could not sweep: %s", error)

@@ -1,0 +1,181 @@
+"""Content of any size into the blob store: streamed, hashed on the way, there as a whole or not at all."""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from abcore.specs.refusals import Problem
+from api.context import Context
+from api.problems import Refused, invalid
+from store.blobs import Blob, BlobStore, BlobWriter
+from store.database import Database
+from store.errors import AlreadyUploaded
+from store.ids import new_id
+from store.models import Dataset, Teacher
+
+BLOCK_BYTES = 4 * 2**20
+
+
+class UploadRoom(Protocol):
+    """`store.teachers` or `store.datasets`."""
+
+    def get(self, db: Database, project_id: str, id_: str) -> Teacher | Dataset:
+        """Return one."""
+        ...
+
+    def attach_upload(
+        self, db: Database, project_id: str, id_: str, blob_key: str, sha256: str, size_bytes: int
+    ) -> Teacher | Dataset:
+        """Say that its content is in the blob store."""
+        ...
+
+
+async def receive_content(
+    request: Request, context: Context, project_id: str, room: UploadRoom, id_: str
+) -> Teacher | Dataset:
+    """Store the content of a teacher or a dataset, queue its verification, ring.
+
+    Raises:
+        NotFound
+        AlreadyUploaded: other content came before; where the digest header tells, before the body is read.
+        Refused: as `receive_blob`.
+    """
+    row = await run_in_threadpool(room.get, context.db, project_id, id_)
+    announced = announced_sha256(request)
+    if row.upload_sha256 is not None and announced is not None:
+        if announced == row.upload_sha256:
+            return row
+        raise AlreadyUploaded(
+            f"{id_} has other content already (sha256 {row.upload_sha256}): create a new one."
+        )
+    key = f"uploads/{id_}/{new_id('up')}"
+    blob = await receive_blob(request, context.blobs, key, context.settings.max_upload_bytes)
+    try:
+        attached = await run_in_threadpool(
+            room.attach_upload, context.db, project_id, id_, blob.key, blob.sha256, blob.size
+        )
+    except Exception:
+        await run_in_threadpool(context.blobs.delete, key)
+        raise
+    if attached.blob_key != key:
+        await run_in_threadpool(context.blobs.delete, key)
+    else:
+        await run_in_threadpool(context.doorbell.ring)
+    return attached
+
+
+async def receive_blob(request: Request, blobs: BlobStore, key: str, most_bytes: int) -> Blob:
+    """Store the request's body at `key`.
+
+    Raises:
+        Refused: 413 larger than `most_bytes`; 422 empty, or not what the digest header says; 400 cut off. Then nothing
+            is at the key.
+    """
+    expected = announced_sha256(request)
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > most_bytes:
+        raise _too_large(int(length), most_bytes)
+    writing = blobs.writer(key)
+    writer = await run_in_threadpool(writing.__enter__)
+    try:
+        size = await _write_all(request.stream(), writer, most_bytes)
+        if size == 0:
+            raise invalid(Problem(code="upload.empty", message="the body is empty", where="body"))
+        blob = await run_in_threadpool(writer.commit)
+    except ClientDisconnect as error:
+        raise Refused(400, "upload-cut", "The upload was cut off before its end; send it again.") from error
+    finally:
+        await run_in_threadpool(writing.__exit__, None, None, None)
+    if expected is not None and blob.sha256 != expected:
+        await run_in_threadpool(blobs.delete, key)
+        raise invalid(
+            Problem(
+                code="upload.digest",
+                message=f"the body has sha256 {blob.sha256}, the header says {expected}",
+                where="header.Content-Digest",
+                value=expected,
+                hint="The file changed on its way or while it was sent; send it again.",
+            )
+        )
+    return blob
+
+
+async def _write_all(stream: AsyncIterator[bytes], writer: BlobWriter, most_bytes: int) -> int:
+    """Write block by block in a thread, receiving the next one meanwhile."""
+    size = 0
+    buffer = bytearray()
+    writing: asyncio.Future[None] | None = None
+    try:
+        async for chunk in stream:
+            size += len(chunk)
+            if size > most_bytes:
+                raise _too_large(size, most_bytes)
+            buffer += chunk
+            if len(buffer) >= BLOCK_BYTES:
+                if writing is not None:
+                    await writing
+                writing = asyncio.ensure_future(run_in_threadpool(writer.write, memoryview(buffer)))
+                buffer = bytearray()
+    finally:
+        # The writer must not be closed under a thread that still writes.
+        if writing is not None:
+            await writing
+    await run_in_threadpool(writer.write, memoryview(buffer))
+    return size
+
+
+def announced_sha256(request: Request) -> str | None:
+    """Return the hex sha256 that the request announces by `Content-Digest` (RFC 9530) or `X-Content-SHA256`.
+
+    Raises:
+        Refused: 422, neither form.
+    """
+    plain = request.headers.get("x-content-sha256")
+    structured = request.headers.get("content-digest")
+    try:
+        if plain is not None:
+            digest = bytes.fromhex(plain)
+        elif structured is not None:
+            value = structured.strip()
+            if not (value.startswith("sha-256=:") and value.endswith(":")):
+                raise ValueError("not sha-256")
+            digest = base64.b64decode(value[len("sha-256=:") : -1], validate=True)
+        else:
+            return None
+        if len(digest) != 32:
+            raise ValueError("not 32 bytes")
+    except (ValueError, binascii.Error) as error:
+        raise invalid(
+            Problem(
+                code="upload.digest",
+                message="the digest header is no sha256",
+                where="header.X-Content-SHA256" if plain is not None else "header.Content-Digest",
+                value=plain or structured,
+                allowed=("Content-Digest: sha-256=:BASE64:", "X-Content-SHA256: HEX"),
+            )
+        ) from error
+    return digest.hex()
+
+
+def _too_large(size: int, most_bytes: int) -> Refused:
+    return Refused(
+        413,
+        "too-large",
+        f"The body has at least {size:,} bytes; {most_bytes:,} are accepted.",
+        [
+            Problem(
+                code="upload.too_large",
+                message="the upload is too large",
+                where="body",
+                value=size,
+                allowed=(f"<= {most_bytes} bytes",),
+                hint="Send a smaller file, or let the operator raise ABDISTILL_MAX_UPLOAD_BYTES.",
+            )
+        ],
+    )
