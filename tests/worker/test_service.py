@@ -92,7 +92,7 @@ def test_two_workers_never_run_one_job_twice(house_with_bell) -> None:
     workers = [house.process("quick") for _ in range(2)]
     bell = Doorbell(house.settings.broker_url)
     jobs = []
-    for _ in range(10):
+    for _ in range(6):
         jobs.append(house.submit())
         bell.ring(3)
     bell.close()
