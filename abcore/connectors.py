@@ -32,6 +32,14 @@ class Connector(nn.Module):
         return normalised
 
 
+class Straight(nn.Module):
+    """No connector: the student's map as it is, resized where it has to be. Has no parameters."""
+
+    def forward(self, preact_BCHW: Tensor, size: torch.Size) -> Tensor:
+        """Resize a map to the teacher's `size`, (height, width)."""
+        return resize(preact_BCHW, size)
+
+
 def resize(maps_BCHW: Tensor, size: torch.Size) -> Tensor:
     """Resize feature maps to `size` = (height, width): each side averaged if it shrinks, bilinear if it grows."""
     height, width = size

@@ -53,7 +53,7 @@ def _report(setup: Setup, phases: tuple[Phase, ...], trainer: Trainer) -> Distil
     for split in held_out:
         of_student = evaluate(setup.student, setup.evaluation_batches(split))
         student_accuracy[split] = of_student.accuracy
-        if setup.teacher is not None:
+        if setup.teacher is not None and setup.same_classes:
             of_teacher = evaluate(setup.teacher.model, setup.evaluation_batches(split))
             teacher_accuracy[split] = of_teacher.accuracy
             agreements[split] = agreement(of_student.predictions, of_teacher.predictions)
@@ -75,6 +75,8 @@ def _similarities(setup: Setup, phases: tuple[Phase, ...], trainer: Trainer) -> 
         return ()
     with transfer.open():
         final = transfer.similarity()
+    if not final:
+        return ()
     before, after = trainer.findings["similarity_before"], trainer.findings["similarity_after"]
     return tuple(
         TapSimilarity(student=pair.student.name, teacher=pair.teacher.name, before=b, after=a, final=f)

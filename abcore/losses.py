@@ -25,7 +25,7 @@ class _ActivationBoundary(torch.autograd.Function):
         side = teacher_on.to(torch.int8).mul_(2).sub_(1)
         shortfall = torch.rsub(side * preact, margin).relu_()
         ctx.save_for_backward(shortfall, side)
-        return shortfall.square().sum(dtype=_accumulation_dtype(preact.dtype)).div_(preact.shape[0])
+        return shortfall.square().sum(dtype=accumulation_dtype(preact.dtype)).div_(preact.shape[0])
 
     @staticmethod
     @once_differentiable
@@ -81,7 +81,7 @@ def distillation_loss(
     Returns:
         A float32 scalar (float64 for float64 input): summed over classes, averaged over the batch.
     """
-    dtype = _accumulation_dtype(logits_BK.dtype)
+    dtype = accumulation_dtype(logits_BK.dtype)
     divergence = F.kl_div(
         F.log_softmax(logits_BK / temperature, dim=1, dtype=dtype),
         F.log_softmax(teacher_logits_BK.detach() / temperature, dim=1, dtype=dtype),
@@ -91,11 +91,16 @@ def distillation_loss(
     return divergence * temperature**2 if temperature_squared else divergence
 
 
-def cross_entropy(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-    """Cross-entropy with labels (int64), in nats, averaged over the batch: a float32 scalar (float64 for float64)."""
-    return F.cross_entropy(logits_BK.to(_accumulation_dtype(logits_BK.dtype)), labels_B)
+def cross_entropy(logits_BK: Tensor, labels_B: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy with labels (int64), in nats, averaged over the batch: a float32 scalar (float64 for float64).
+
+    `label_smoothing` spreads that share of a label's probability over all classes (Szegedy et al. 2016, arXiv
+    1512.00567, section 7).
+    """
+    logits_BK = logits_BK.to(accumulation_dtype(logits_BK.dtype))
+    return F.cross_entropy(logits_BK, labels_B, label_smoothing=label_smoothing)
 
 
-def _accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    # A sum over a hundred thousand neurons does not fit the 8 bits of a bfloat16's mantissa.
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return what to sum values of `dtype` in: a sum over 100,000 neurons does not fit a bfloat16's 8-bit mantissa."""
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype

@@ -9,11 +9,14 @@ from torch import Tensor, nn
 
 from abcore.evaluate import agreement, evaluate, evaluating, measure_similarity
 from abcore.events import PhaseName
-from abcore.losses import cross_entropy, distillation_loss
-from abcore.methods.activation_boundary import BoundaryTransfer
+from abcore.losses import distillation_loss
+from abcore.methods.base import ConnectedMethod, FeatureMethod
+from abcore.mixing import mix
 from abcore.setup import Setup
 from abcore.specs.recipes import Finetune, Transfer
 from abcore.taps import TapCapture
+from abcore.teachers import Teacher
+from abcore.transfer_head import dtl_loss
 from abcore.views import Views
 
 PROBE_IMAGES = 2048
@@ -21,13 +24,17 @@ PROBE_IMAGES = 2048
 
 
 class Phase(ABC):
-    """A part of training with its own losses, optimizer and schedule. `trained` holds all modules that it trains."""
+    """A part of training with its own losses, optimizer and schedule.
+
+    `trained` holds all modules that it trains; `memory` what else it must not forget when it is stopped.
+    """
 
     name: ClassVar[PhaseName]
 
     def __init__(self, spec: Transfer | Finetune, trained: nn.ModuleDict) -> None:
         self.spec = spec
         self.trained = trained
+        self.memory: dict[str, Any] = {}
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -53,11 +60,11 @@ class Phase(ABC):
 
 
 class TransferPhase(Phase):
-    """Stage 1 of the paper: the student's body learns the teacher's boundaries. Its head is not even computed."""
+    """Stage 1 of the paper: the student's body learns from the teacher's maps. Its head is not even computed."""
 
     name = "transfer"
 
-    def __init__(self, spec: Transfer, setup: Setup, method: BoundaryTransfer) -> None:
+    def __init__(self, spec: Transfer, setup: Setup, method: FeatureMethod) -> None:
         assert setup.teacher is not None, "transfer needs a teacher"
         super().__init__(spec, nn.ModuleDict({"student": setup.student, "method": method}))
         self._setup = setup
@@ -79,21 +86,27 @@ class TransferPhase(Phase):
         return losses
 
     def evaluate(self) -> dict[str, float]:
-        similarities = self.similarity(most_images=PROBE_IMAGES)
-        named = zip(self._setup.pairs, similarities, strict=True)
-        return {f"boundary_similarity/{pair.teacher.name}": similarity for pair, similarity in named}
+        names = [f"boundary_similarity/{pair.teacher.name}" for pair in self._setup.pairs]
+        return dict(zip(names, self.similarity(most_images=PROBE_IMAGES), strict=False))
 
     def begin(self) -> dict[str, Any]:
+        _prepare(self._method, self._setup)
         return {"similarity_before": list(self.similarity())}
 
     def end(self) -> dict[str, Any]:
         return {"similarity_after": list(self.similarity())}
 
     def similarity(self, most_images: int | None = None) -> tuple[float, ...]:
-        """Boundary similarity at each tap pair on the evaluation split. The phase must be open."""
+        """Boundary similarity at each tap pair on the evaluation split; empty for a method without connectors.
+
+        The phase must be open.
+        """
+        if not isinstance(self._method, ConnectedMethod):
+            return ()
+        connect = self._method.connect
 
         def student_maps(images_BCHW: Tensor) -> list[Tensor]:
-            return self._method.connect(self._student_taps.until_last_tap(images_BCHW))
+            return connect(self._student_taps.until_last_tap(images_BCHW))
 
         with evaluating(self.trained, self._teacher.model):
             batches = self._setup.evaluation_batches(most_images=most_images)
@@ -101,29 +114,73 @@ class TransferPhase(Phase):
 
 
 class FinetunePhase(Phase):
-    """Stage 2: the student learns the task, from labels, from the teacher's logits, or from both."""
+    """Stage 2: the student learns the task, from labels, from the teacher's logits, or from both.
+
+    A `method` that acts in this phase adds its losses. With `keep: best` the student ends with the weights of the epoch
+    that was best on the evaluation split.
+    """
 
     name = "finetune"
 
-    def __init__(self, spec: Finetune, setup: Setup) -> None:
-        super().__init__(spec, nn.ModuleDict({"student": setup.student}))
+    def __init__(self, spec: Finetune, setup: Setup, method: FeatureMethod | None = None) -> None:
+        parts = {"student": setup.student, "method": method, "transfer_head": setup.transfer_head}
+        trained = {name: module for name, module in parts.items() if module is not None}
+        super().__init__(spec, nn.ModuleDict(trained))
         self._spec = spec
         self._setup = setup
+        self._method = method
+        self._head = setup.transfer_head
+        self._needs_logits = spec.kd_weight > 0 or self._head is not None
         self._teacher_predictions_N: Tensor | None = None
+        names = [pair.student.name for pair in setup.pairs] if method is not None else []
+        self._student_taps = TapCapture(setup.student, names)
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            stack.enter_context(super().open())
+            if self._head is not None:
+                self._head.attach(stack)
+            if self._method is not None:
+                assert self._setup.teacher is not None, "a method needs a teacher"
+                stack.enter_context(self._student_taps)
+                stack.enter_context(self._setup.teacher)
+            yield
 
     def losses(self, images_BCHW: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
-        spec, losses = self._spec, {}
-        logits_BK = self._setup.student(images_BCHW)
+        spec = self._spec
+        mixture = mix(images_BCHW, mixup=spec.mixup, cutmix=spec.cutmix)
+        logits_BK = self._setup.student(mixture.images_BCHW)
+        losses = {}
         if spec.cross_entropy_weight:
-            losses["cross_entropy"] = spec.cross_entropy_weight * cross_entropy(logits_BK, labels_B)
+            loss = mixture.cross_entropy(logits_BK, labels_B, label_smoothing=spec.label_smoothing)
+            losses["cross_entropy"] = spec.cross_entropy_weight * loss
+        if self._setup.teacher is not None:
+            losses |= self._teachers_losses(logits_BK, self._view(self._setup.teacher, mixture.images_BCHW))
+        return losses
+
+    def _view(self, teacher: Teacher, images_BCHW: Tensor) -> Views:
+        """Ask the teacher for no more than the losses need."""
+        if self._method is None:
+            return teacher.logits(images_BCHW) if self._needs_logits else Views()
+        return teacher.everything(images_BCHW) if self._needs_logits else teacher.preacts(images_BCHW)
+
+    def _teachers_losses(self, logits_BK: Tensor, teacher: Views) -> dict[str, Tensor]:
+        spec, losses = self._spec, {}
         if spec.kd_weight:
-            assert self._setup.teacher is not None, "KD needs a teacher"
-            losses["kd"] = spec.kd_weight * distillation_loss(
+            assert teacher.logits is not None
+            loss = distillation_loss(
                 logits_BK,
-                self._setup.teacher.logits(images_BCHW),
+                teacher.logits,
                 temperature=spec.temperature,
                 temperature_squared=spec.temperature_squared,
             )
+            losses["kd"] = spec.kd_weight * loss
+        if self._head is not None:
+            assert teacher.logits is not None
+            losses["dtl"] = spec.dtl_weight * dtl_loss(self._head(), teacher.logits)
+        if self._method is not None:
+            losses |= self._method(Views(preacts=self._student_taps.preacts), teacher)
         return losses
 
     def evaluate(self) -> dict[str, float]:
@@ -133,12 +190,25 @@ class FinetunePhase(Phase):
             "eval/top5": result.accuracy.top5,
             "eval/loss": result.accuracy.loss,
         }
-        if self._setup.teacher is not None:
+        if self._setup.teacher is not None and self._setup.same_classes:
             if self._teacher_predictions_N is None:
                 batches = self._setup.evaluation_batches()
                 self._teacher_predictions_N = evaluate(self._setup.teacher.model, batches).predictions
             figures["eval/agreement"] = agreement(result.predictions, self._teacher_predictions_N)
+        if self._spec.keep == "best" and result.accuracy.top1 > self.memory.get("top1", -1.0):
+            weights = {name: tensor.clone() for name, tensor in self._setup.student.state_dict().items()}
+            self.memory = {"top1": result.accuracy.top1, "student": weights}
         return figures
+
+    def begin(self) -> dict[str, Any]:
+        if self._method is not None:
+            _prepare(self._method, self._setup)
+        return {}
+
+    def end(self) -> dict[str, Any]:
+        if "student" in self.memory:
+            self._setup.student.load_state_dict(self.memory["student"])
+        return {}
 
 
 def build_phases(setup: Setup) -> tuple[Phase, ...]:
@@ -146,8 +216,17 @@ def build_phases(setup: Setup) -> tuple[Phase, ...]:
     recipe = setup.run.recipe
     phases: list[Phase] = []
     if recipe.transfer is not None:
-        assert setup.method is not None
+        assert setup.method is not None, "the recipe's method acts in transfer"
         phases.append(TransferPhase(recipe.transfer, setup, setup.method))
     if recipe.finetune is not None:
-        phases.append(FinetunePhase(recipe.finetune, setup))
+        joint = setup.method if recipe.method.phase == "finetune" else None
+        phases.append(FinetunePhase(recipe.finetune, setup, joint))
     return tuple(phases)
+
+
+def _prepare(method: FeatureMethod, setup: Setup) -> None:
+    assert setup.teacher is not None
+    teacher = setup.teacher
+    with evaluating(teacher.model):
+        batches = setup.evaluation_batches("train", most_images=PROBE_IMAGES)
+        method.prepare(teacher.preacts(images_BCHW) for images_BCHW, _, _ in batches)

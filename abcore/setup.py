@@ -13,7 +13,8 @@ from abcore.architectures import build_model
 from abcore.data.batches import Batch, batches, evaluation_batches, num_batches
 from abcore.data.dataset import ImageDataset, load_dataset
 from abcore.describe import describe_model, plan_distillation
-from abcore.methods.activation_boundary import BoundaryTransfer
+from abcore.methods import build_method
+from abcore.methods.base import FeatureMethod
 from abcore.progress import Stopped
 from abcore.specs.architectures import ModelSpec
 from abcore.specs.recipes import Finetune, Transfer
@@ -21,6 +22,7 @@ from abcore.specs.refusals import Refusal
 from abcore.specs.reports import ModelDescription, TapPair
 from abcore.specs.runs import DistillRun
 from abcore.teachers import Teacher
+from abcore.transfer_head import TransferHead
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,21 @@ class Setup:
     pairs: tuple[TapPair, ...]
     student: nn.Module
     teacher: Teacher | None
-    method: BoundaryTransfer | None
+    method: FeatureMethod | None
+    transfer_head: TransferHead | None
     should_stop: Callable[[], bool]
 
     @property
     def trained(self) -> nn.ModuleDict:
         """All that training changes."""
-        modules = {"student": self.student, "method": self.method}
+        modules = {"student": self.student, "method": self.method, "transfer_head": self.transfer_head}
         return nn.ModuleDict({name: module for name, module in modules.items() if module is not None})
+
+    @property
+    def same_classes(self) -> bool:
+        """Whether teacher and student answer the same question, so that their answers can be compared."""
+        teacher = self.run.teacher
+        return teacher is not None and teacher.num_classes == self.student_description.spec.num_classes
 
     def steps_per_epoch(self, spec: Transfer | Finetune) -> int:
         """Optimizer steps of one epoch of a phase."""
@@ -109,9 +118,10 @@ def prepare(run: DistillRun, inputs: Path, device: torch.device, should_stop: Ca
         )
     torch.manual_seed(run.recipe.seed)
     student = build_model(student_spec).to(device)
-    method = None
-    if run.recipe.transfer is not None:
-        method = BoundaryTransfer(run.recipe.method, pairs).to(device)
+    method = build_method(run.recipe.method, pairs) if run.recipe.compares_taps else None
+    transfer_head = None
+    if run.teacher is not None and run.recipe.finetune is not None and run.recipe.finetune.dtl_weight:
+        transfer_head = TransferHead(student, run.teacher.num_classes).to(device)
     return Setup(
         run=run,
         dataset=dataset,
@@ -121,7 +131,8 @@ def prepare(run: DistillRun, inputs: Path, device: torch.device, should_stop: Ca
         pairs=pairs if method is not None else (),
         student=student,
         teacher=teacher,
-        method=method,
+        method=None if method is None else method.to(device),
+        transfer_head=transfer_head,
         should_stop=should_stop,
     )
 
@@ -138,6 +149,6 @@ def _check_has_teacher(run: DistillRun) -> None:
         raise Refusal(
             "recipe.needs_teacher",
             "the recipe asks a teacher, and the run has none",
-            where="recipe.transfer" if run.recipe.transfer is not None else "recipe.finetune.kd_weight",
+            where="recipe.transfer" if run.recipe.transfer is not None else "recipe.finetune",
             hint="Name a teacher, or train the student alone: transfer null, kd_weight 0, cross_entropy_weight 1.",
         )

@@ -42,14 +42,19 @@ class Teacher:
 
     @torch.no_grad()
     def preacts(self, images_BCHW: Tensor) -> Views:
-        """Return the pre-activations at the taps; what comes after the deepest is not computed."""
+        """Return the pre-activations at the taps; what comes after is not computed. The teacher must be open."""
         return Views(preacts=self._capture.until_last_tap(images_BCHW))
 
     @torch.no_grad()
-    def logits(self, images_BCHW: Tensor) -> Tensor:
-        """Return logits_BK."""
-        logits_BK: Tensor = self.model(images_BCHW)
-        return logits_BK
+    def logits(self, images_BCHW: Tensor) -> Views:
+        """Return the logits."""
+        return Views(logits=self.model(images_BCHW))
+
+    @torch.no_grad()
+    def everything(self, images_BCHW: Tensor) -> Views:
+        """Return pre-activations and logits of one pass. The teacher must be open."""
+        logits_BK = self.model(images_BCHW)
+        return Views(preacts=self._capture.preacts, logits=logits_BK)
 
     def check_unchanged(self) -> None:
         """Assert that not a bit of the state dict has changed since the teacher was made.

@@ -176,6 +176,7 @@ class Trainer:
             "meter": self._meter.state_dict(),
             "random": _random_state(self._setup.device),
             "findings": self.findings,
+            "memories": [phase.memory for phase in self._phases],
             "seconds": self.seconds,
             "phase_seconds": self._phase_seconds,
         }
@@ -201,6 +202,8 @@ class Trainer:
         self._meter.load_state_dict(state["meter"])
         _restore_random_state(state["random"], self._setup.device)
         self.findings = state["findings"]
+        for phase, memory in zip(self._phases, state["memories"], strict=True):
+            phase.memory = memory
         self.seconds, self._phase_seconds = state["seconds"], state["phase_seconds"]
         self._events.emit(
             Resumed(

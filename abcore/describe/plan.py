@@ -48,7 +48,7 @@ def _pairs(student: ModelDescription, teacher: ModelDescription, recipe: Recipe)
         return tuple(tap_pair(*taps) for taps in zip(students, teachers, strict=True))
     if student.taps and teacher.taps:
         return pair_taps(student.taps, teacher.taps)
-    if recipe.transfer is None:
+    if not recipe.compares_taps:
         return ()
     candidates = {
         owner: _candidates(description) for owner, description in (("student", student), ("teacher", teacher))
@@ -102,8 +102,8 @@ def _check_classes(student: ModelSpec, teacher: ModelSpec, recipe: Recipe) -> No
 
 
 def _check_weights(pairs: tuple[TapPair, ...], recipe: Recipe) -> None:
-    weights = recipe.method.tap_weights
-    if weights is not None and recipe.transfer is not None and len(weights) != len(pairs):
+    weights = getattr(recipe.method, "tap_weights", None)  # not every method has them
+    if weights is not None and recipe.compares_taps and len(weights) != len(pairs):
         raise Refusal(
             "plan.tap_weights",
             f"{len(weights)} tap weights are given for {len(pairs)} pairs of taps",

@@ -1,12 +1,12 @@
 """How a student is trained: phases, losses, optimizers, schedules, augmentation, all with recorded defaults."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from abcore.specs.base import Spec
+from abcore.specs.methods import TRANSFER_METHODS, ActivationBoundary, Method, PositiveFloat
 
-PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -43,29 +43,6 @@ class Augmentation(Spec):
     horizontal_flip: bool = True
 
 
-class ActivationBoundary(Spec):
-    """The activation-boundary loss (paper, eq. 7): relu(margin - s·x)², s = ±1 the side on which the teacher is."""
-
-    name: Literal["ab"] = "ab"
-    margin: float = Field(
-        default=1.0, gt=0, le=1000, description="µ of the paper, in units of the pre-activation."
-    )
-    weight: float | None = Field(
-        default=None,
-        gt=0,
-        description="Factor on the sum over a tap's neurons, averaged over the batch, times the tap's weight. Null: "
-        "3/1000 × 16,384 / (neurons of the teacher's tap), so that a tap's share depends neither on resolution nor on "
-        "width; for the WRN-22-4 of the paper's CIFAR setting (65,536, 32,768 and 16,384 neurons) that is exactly "
-        "its 3/1000 with tap weights 1/4, 1/2, 1.",
-    )
-    tap_weights: tuple[PositiveFloat, ...] | None = Field(
-        default=None,
-        max_length=32,
-        description="One a tap, shallow to deep. Null: with a `weight`, 1 for the deepest, halved each step up (the "
-        "paper's 2^(i-n+1)); without, 1 for all, because the normalised weight halves them already.",
-    )
-
-
 class Taps(Spec):
     """Explicit tap points: pre-activation feature maps by module path, shallow to deep, `path` or `path#call`."""
 
@@ -99,12 +76,46 @@ class Finetune(Spec):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     cross_entropy_weight: float = Field(default=0.0, ge=0)
+    label_smoothing: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of a label's probability spread over all classes, for the cross-entropy (Szegedy et al. "
+        "2016, arXiv 1512.00567, section 7).",
+    )
     kd_weight: float = Field(default=1.0, ge=0)
     temperature: float = Field(
         default=3.0, gt=0, le=100, description="T of KD (Hinton et al. 2015, arXiv 1503.02531)."
     )
     temperature_squared: bool = Field(
         default=True, description="Multiply the KD term by T², so that T leaves its gradient's scale alone."
+    )
+
+    dtl_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="Factor on DTL, for a teacher of other classes than the dataset's: the mean squared difference "
+        "between its centred logits and those of an extra head of the student, which is thrown away at the end. 10 in "
+        "the paper's transfer-learning code.",
+    )
+    mixup: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="α of mixup (Zhang et al. 2018, arXiv 1710.09412): pairs of images and their labels are mixed by a "
+        "share drawn from Beta(α, α). 0: never.",
+    )
+    cutmix: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="α of CutMix (Yun et al. 2019, arXiv 1905.04899): a rectangle whose share of the image is drawn "
+        "from Beta(α, α) comes from another image. 0: never. With mixup, either is taken half of the time.",
+    )
+    keep: Literal["last", "best"] = Field(
+        default="last",
+        description="Which epoch's weights the student has: the last, or the one with the best top-1 on the evaluation "
+        "split. Where that is the test split, `best` looks at the answers.",
     )
 
     @model_validator(mode="after")
@@ -118,11 +129,13 @@ class Recipe(Spec):
     """Everything that decides which student comes out of a teacher and a dataset, the seed included."""
 
     seed: int = Field(default=0, ge=0, lt=2**31)
-    method: ActivationBoundary = ActivationBoundary()
+    method: Method = ActivationBoundary()
     taps: Taps | None = Field(
         default=None, description="Null: found automatically, and paired shallow to deep."
     )
-    transfer: Transfer | None = Transfer()
+    transfer: Transfer | None = Field(
+        default=Transfer(), description="Left out: null for a method that acts in `finetune` or not at all."
+    )
     finetune: Finetune | None = Finetune()
     augmentation: Augmentation = Augmentation()
     teacher_bn: Literal["eval", "train"] = Field(
@@ -131,7 +144,8 @@ class Recipe(Spec):
         "statistics are left alone all the same); its signs differ from `eval` in 1 to 4 % of neurons.",
     )
     precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="`bf16`: forward passes under autocast; weights and optimizer stay float32."
+        default="fp32",
+        description="`bf16`: forward passes under autocast; weights and optimizer stay float32.",
     )
     evaluate_every: int = Field(
         default=1,
@@ -140,13 +154,38 @@ class Recipe(Spec):
         description="Epochs from one evaluation to the next; a phase's last is always evaluated.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_what_the_method_implies(cls, fields: Any) -> Any:
+        """A method without a name is `ab`; one that does not act in `transfer` has none unless it is asked for."""
+        if not isinstance(fields, dict) or "method" not in fields:
+            return fields
+        method = fields["method"]
+        if isinstance(method, dict):
+            method = {"name": "ab", **method}
+        name = method["name"] if isinstance(method, dict) else getattr(method, "name", "ab")
+        filled = {**fields, "method": method}
+        return filled if name in TRANSFER_METHODS else {"transfer": None, **filled}
+
     @model_validator(mode="after")
     def _has_a_phase(self) -> "Recipe":
         if self.transfer is None and self.finetune is None:
             raise ValueError("transfer and finetune are both null: at least one phase must be given")
+        if self.transfer is not None and self.method.phase != "transfer":
+            raise ValueError(
+                f"method {self.method.name} does nothing in the transfer phase: set transfer to null"
+            )
         return self
+
+    @property
+    def compares_taps(self) -> bool:
+        """Whether feature maps of student and teacher are compared in any phase."""
+        return self.transfer is not None or self.method.phase == "finetune"
 
     @property
     def needs_teacher(self) -> bool:
         """Whether any phase asks the teacher; false for a student trained alone on labels."""
-        return self.transfer is not None or (self.finetune is not None and self.finetune.kd_weight > 0)
+        finetune = self.finetune
+        return self.compares_taps or (
+            finetune is not None and (finetune.kd_weight > 0 or finetune.dtl_weight > 0)
+        )

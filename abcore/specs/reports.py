@@ -120,10 +120,12 @@ class DistillReport(Spec):
     student: ModelDescription
     teacher: ModelDescription | None = Field(description="Null for a student trained alone.")
     student_accuracy: dict[str, Accuracy] = Field(description="By held-out split.")
-    teacher_accuracy: dict[str, Accuracy] = Field(description="By held-out split; empty without a teacher.")
+    teacher_accuracy: dict[str, Accuracy] = Field(
+        description="By held-out split; empty without a teacher of the same classes."
+    )
     agreement: dict[str, float] = Field(
         description="By held-out split: share of images on which both say the same class, 0..1; "
-        "empty without a teacher."
+        "empty without a teacher of the same classes."
     )
     boundary_similarity: tuple[TapSimilarity, ...] = Field(
         description="Measured on the evaluation split; empty where the recipe compares no taps."

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from abcore.methods.activation_boundary import tap_factors
+from abcore.methods.base import ConnectedMethod, tap_factors
 from abcore.phases import FinetunePhase, Phase, TransferPhase, build_phases
 from abcore.setup import Setup, prepare
 from abcore.specs.architectures import ImageShape, ModelSpec, WideResNet
-from abcore.specs.recipes import ActivationBoundary, Finetune, Recipe
+from abcore.specs.recipes import Finetune, Recipe
 from abcore.specs.reports import TapPair
 from abcore.taps import TapCapture, find_taps, pair_taps
 from abcore.teachers import state_digest
@@ -52,8 +52,8 @@ def first_batch(setup: Setup) -> tuple[torch.Tensor, torch.Tensor]:
 def test_default_factors_are_the_papers_in_the_papers_setting() -> None:
     pairs = pairs_of(wide_resnet(22, 4, 32), wide_resnet(16, 2, 32))
     assert [pair.teacher.neurons for pair in pairs] == [65_536, 32_768, 16_384]
-    normalised = tap_factors(ActivationBoundary(), pairs)
-    explicit = tap_factors(ActivationBoundary(weight=3 / 1000), pairs)
+    normalised = tap_factors(None, None, pairs)
+    explicit = tap_factors(3 / 1000, None, pairs)
     assert normalised == explicit == (0.003 / 4, 0.003 / 2, 0.003)
 
 
@@ -61,7 +61,7 @@ def test_the_default_share_of_a_tap_depends_on_neither_resolution_nor_width() ->
     shares = set()
     for width, size in ((1, 8), (4, 32), (2, 96)):
         pairs = pairs_of(wide_resnet(10, width, size), wide_resnet(10, 1, size))
-        factors = tap_factors(ActivationBoundary(), pairs)
+        factors = tap_factors(None, None, pairs)
         shares |= {round(f * pair.teacher.neurons, 6) for f, pair in zip(factors, pairs, strict=True)}
     assert shares == {49.152}
 
@@ -69,16 +69,16 @@ def test_the_default_share_of_a_tap_depends_on_neither_resolution_nor_width() ->
 def test_explicit_tap_weights_multiply_either_weight() -> None:
     pairs = pairs_of(wide_resnet(10, 1, 8), wide_resnet(10, 1, 8))
     weights = (1.0, 2.0, 3.0)
-    assert tap_factors(ActivationBoundary(weight=0.5, tap_weights=weights), pairs) == (0.5, 1.0, 1.5)
-    default = tap_factors(ActivationBoundary(), pairs)
-    doubled = tap_factors(ActivationBoundary(tap_weights=weights), pairs)
+    assert tap_factors(0.5, weights, pairs) == (0.5, 1.0, 1.5)
+    default = tap_factors(None, None, pairs)
+    doubled = tap_factors(None, weights, pairs)
     assert [b / a for a, b in zip(default, doubled, strict=True)] == pytest.approx(weights)
 
 
 def test_transfer_losses_are_the_papers_on_the_pre_activations(make_bench: MakeBench) -> None:
     setup = setup_of(make_bench())
     assert setup.teacher is not None
-    assert setup.method is not None
+    assert isinstance(setup.method, ConnectedMethod)
     phase = phase_of(setup, TransferPhase)
     images, labels = first_batch(setup)
     with phase.open():

@@ -1,0 +1,25 @@
+"""Presets are recipes like any other, with the constants that the paper's settings have."""
+
+import pytest
+
+from abcore.specs.presets import PRESETS
+from abcore.specs.recipes import Recipe
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_preset_survives_the_wire(name: str) -> None:
+    recipe = PRESETS[name]
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+    assert recipe.needs_teacher
+
+
+def test_the_papers_settings_have_its_constants() -> None:
+    cifar, transfer = PRESETS["paper-cifar"], PRESETS["paper-transfer"]
+    assert cifar.method.name == transfer.method.name == "ab"
+    assert cifar.method.weight == 0.003
+    assert transfer.method.weight == 0.001
+    assert cifar.finetune is not None
+    assert (cifar.finetune.temperature, cifar.finetune.temperature_squared) == (3, False)
+    assert cifar.finetune.cross_entropy_weight == 0
+    assert transfer.finetune is not None
+    assert (transfer.finetune.kd_weight, transfer.finetune.dtl_weight) == (0, 10)
