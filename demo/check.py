@@ -1,7 +1,6 @@
 """The student, held against what the service says of it, with nothing but its file and the demo's own images."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from abdistill.models import DistillReport
 from safetensors import safe_open
 
 from abcore.architectures import build_model
-from abcore.specs.architectures import ModelSpec
+from abcore.specs.architectures import ModelSpec, Normalization
 from demo.data import Data
 from demo.teacher import accuracy, to_input
 
@@ -33,16 +32,17 @@ def load_and_measure(path: Path, data: Data) -> Student:
     """Rebuild the network from the file's metadata, load its weights, and measure it on the test images."""
     with safe_open(path, framework="pt") as file:
         spec = ModelSpec.model_validate_json(file.metadata()["model"])
-        scaling = json.loads(file.metadata()["normalization"])
+        normalization = Normalization.model_validate_json(file.metadata()["normalization"])
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
-    assert (scaling["mean"], scaling["std"]) == (list(data.normalization.mean), list(data.normalization.std))
     model = build_model(spec)
     model.load_state_dict(weights)
     return Student(
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         file_bytes=path.stat().st_size,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        test_accuracy=accuracy(model, to_input(data.test_images, data), torch.from_numpy(data.test_labels)),
+        test_accuracy=accuracy(
+            model, to_input(data.test_images, normalization), torch.from_numpy(data.test_labels)
+        ),
     )
 
 

@@ -41,6 +41,6 @@ class Plan:
 
 # Handwritten digits are not flipped; at 8 pixels a shift by one is an eighth of the image.
 PLANS = {
-    "digits": Plan(10, 15, 15, {"crop_padding": 1, "horizontal_flip": False}),
+    "digits": Plan(10, 12, 12, {"crop_padding": 1, "horizontal_flip": False}),
     "fashion-mnist": Plan(6, 4, 8, {"crop_padding": 2, "horizontal_flip": True}),
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from abcore.specs.architectures import Normalization
 from demo.data import Data, Images
 
 BATCH_SIZE = 64
@@ -14,9 +15,9 @@ LEARNING_RATE = 0.1
 Say = Callable[[str], None]
 
 
-def to_input(images: Images, data: Data) -> Tensor:
+def to_input(images: Images, normalization: Normalization) -> Tensor:
     """uint8 images (N, H, W) as the normalised float32 batch (N, 1, H, W) that the networks take."""
-    mean, std = data.normalization.mean[0], data.normalization.std[0]
+    (mean,), (std,) = normalization.mean, normalization.std
     return ((torch.from_numpy(images).float() / 255 - mean) / std).unsqueeze(1)
 
 
@@ -30,8 +31,11 @@ def accuracy(model: nn.Module, inputs: Tensor, labels: Tensor) -> float:
 
 def train(model: nn.Module, data: Data, *, epochs: int, path: Path, say: Say) -> float:
     """Train with SGD and a one-cycle rate, print each epoch, save the state dict, return the test accuracy."""
-    inputs, labels = to_input(data.train_images, data), torch.from_numpy(data.train_labels)
-    test_inputs, test_labels = to_input(data.test_images, data), torch.from_numpy(data.test_labels)
+    inputs, labels = to_input(data.train_images, data.normalization), torch.from_numpy(data.train_labels)
+    test_inputs, test_labels = (
+        to_input(data.test_images, data.normalization),
+        torch.from_numpy(data.test_labels),
+    )
     optimizer = torch.optim.SGD(
         model.parameters(), lr=LEARNING_RATE, momentum=0.9, nesterov=True, weight_decay=5e-4
     )

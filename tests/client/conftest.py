@@ -102,7 +102,7 @@ class Backstage:
         """Tell of a phase with its figures."""
         records: list[told.Record] = [told.PhaseStarted(phase="finetune", epochs=2, steps_per_epoch=10)]
         for epoch in range(2):
-            values = {"loss": 1.0 / (epoch + 1), "top1": 0.5 + 0.4 * epoch}
+            values = {"loss": 1.0 / (epoch + 1), "eval/top1": 0.5 + 0.4 * epoch}
             records.append(told.Metrics(phase="finetune", epoch=epoch, step=10 * (epoch + 1), values=values))
         records.append(
             told.Progress(

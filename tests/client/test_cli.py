@@ -1,19 +1,21 @@
 """The command `abdistill`: what scripts rely on (exit codes, JSON) and what people read."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
-from abdistill import Client
-from abdistill.cli import parsing
+from abdistill import Client, Update
+from abdistill.cli import parsing, watching
 from abdistill.cli.session import EXIT_CODES
+from rich.console import Console
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 ALONE = [
@@ -61,6 +63,35 @@ def test_from_upload_to_student(
     fetched = run_cli("download", job["id"], "-o", tmp_path)
     assert fetched.returncode == 0, fetched.stderr
     assert Path(fetched.stdout.strip()).read_bytes() == student
+
+
+def test_a_job_is_watched_from_the_queue_through_its_phases_to_its_end(
+    client: Client, backstage: Any, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = backstage.submit(client, file)
+
+    def updates() -> Iterator[Update]:
+        watched = client.jobs.watch(job_id, poll_seconds=0.01)
+        yield next(watched)
+        lease = backstage.claim()
+        backstage.train(lease)
+        yield next(watched)
+        backstage.succeed(lease, b"student")
+        yield from watched
+
+    screen = io.StringIO()
+    monkeypatch.setattr(watching, "err", Console(file=screen, width=120))
+    assert watching.show_updates(updates()).state == "succeeded"
+    shown = screen.getvalue()
+    for part in (
+        "Phase finetune: 2 epochs",
+        "The job succeeded.",
+        "finetune",
+        "100%",
+        "loss 0.5",
+        "top-1 90.00%",
+    ):
+        assert part in shown
 
 
 def test_exit_code_1_a_job_that_failed_and_an_upload_that_is_unusable(

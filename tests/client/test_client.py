@@ -135,7 +135,7 @@ def test_watching_sees_every_event_once_and_the_newest_figures(
     backstage.train(lease)
     while (update := next(updates)).job.phase != "finetune":
         pass
-    assert update.latest("finetune") == {"loss": 0.5, "top1": 0.9}
+    assert update.latest("finetune") == {"loss": 0.5, "eval/top1": 0.9}
     backstage.succeed(lease, os.urandom(1000))
     rest = [first, update, *updates]
     last = rest[-1].job
@@ -154,12 +154,12 @@ def test_metrics_come_in_pages(client: Client, backstage: Any, file: Path) -> No
     assert page.has_more
     rest = client.jobs.metrics(job_id, limit=3, cursor=page.next_cursor)
     assert [(metric.name, metric.step) for metric in (*page.data, *rest.data)] == [
+        ("eval/top1", 10),
+        ("eval/top1", 20),
         ("loss", 10),
         ("loss", 20),
-        ("top1", 10),
-        ("top1", 20),
     ]
-    assert {metric.name for metric in client.jobs.metrics(job_id, name="top1").data} == {"top1"}
+    assert {metric.name for metric in client.jobs.metrics(job_id, name="eval/top1").data} == {"eval/top1"}
 
 
 def test_ends_other_than_success_are_errors(client: Client, backstage: Any, file: Path) -> None:

@@ -41,6 +41,8 @@ class _Bars:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
         self._epochs: dict[str, int] = {}
+        self._steps: dict[str, int] = {}
+        self._finished: set[str] = set()
         self._waiting: TaskID | None = None
 
     def note(self, event: Event) -> None:
@@ -53,12 +55,12 @@ class _Bars:
         phase = str(event.data.get("phase"))
         if event.type == "phase.started":
             self._epochs[phase] = int(event.data["epochs"])
-            steps = self._epochs[phase] * int(event.data["steps_per_epoch"])
+            self._steps[phase] = self._epochs[phase] * int(event.data["steps_per_epoch"])
             if phase not in self._tasks:
-                self._tasks[phase] = self._progress.add_task(phase, total=steps, figures="")
+                self._tasks[phase] = self._progress.add_task(phase, total=self._steps[phase], figures="")
         elif event.type == "phase.finished" and phase in self._tasks:
-            task = self._progress.tasks[self._tasks[phase]]
-            self._progress.update(task.id, completed=task.total)
+            self._progress.update(self._tasks[phase], completed=self._steps[phase])
+            self._finished.add(phase)
 
     def draw(self, update: Update) -> None:
         """Move the current phase's bar, or say what the job waits for."""
@@ -73,7 +75,7 @@ class _Bars:
         for phase, task in self._tasks.items():
             figures = _figures(update, phase, self._epochs[phase])
             self._progress.update(task, figures=figures)
-            if phase == job.phase and job.step is not None and not job.ended:
+            if phase == job.phase and job.step is not None and phase not in self._finished:
                 self._progress.update(task, completed=job.step)
 
 
