@@ -1,6 +1,7 @@
 """Archives, a member at a time: nothing is unpacked to disk, and no member is read before it was found harmless."""
 
 import gzip
+import io
 import re
 import stat
 import tarfile
@@ -20,7 +21,11 @@ MOST_RATIO = 200
 """Decompressed bytes for each compressed one: photographs have about 1, drawings of large plain areas up to 100."""
 
 _SMALL_BYTES = 2**20
-_JUNK = re.compile(r"(^|/)(__MACOSX/|\.)|(^|/)(Thumbs\.db|desktop\.ini)$")
+_BLOCK_BYTES = 512
+_CHUNK_BYTES = 2**20
+_MOST_NAME = 1000
+_JUNK = re.compile(r"(^|/)(__MACOSX/|\.)|(^|/)(Thumbs\.db|desktop\.ini|Icon\r)$")
+_UNREADABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,15 @@ def zip_members(path: Path) -> Iterator[Member]:
                 raise _special(name)
             if info.is_dir() or _JUNK.search(name):
                 continue
+            check_readable(name, "archive")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise Refusal(
+                    "archive.compression",
+                    f"{name} is compressed by a method that is not supported (number {info.compress_type})",
+                    where=f"archive:{name}",
+                    allowed=("stored", "deflated"),
+                    hint="Pack the folder again with plain zip, or as .tar.gz.",
+                )
             if info.flag_bits & 1:
                 raise Refusal(
                     "archive.encrypted",
@@ -69,23 +83,70 @@ def tar_members(path: Path, *, gzipped: bool) -> Iterator[Member]:
     Raises:
         Refusal: as `zip_members`.
     """
-    most_bytes = max(path.stat().st_size * MOST_RATIO, _SMALL_BYTES) if gzipped else path.stat().st_size
-    with _damage_refused(), tarfile.open(path, "r|gz" if gzipped else "r|") as archive:
-        seen: set[str] = set()
-        total = 0
-        for count, info in enumerate(archive, start=1):
-            _check_count(count)
-            name = _checked_name(info.name)
-            total += info.size
-            if total > most_bytes:
-                raise _bomb(name, total, path.stat().st_size)
-            if info.isdir() or (_JUNK.search(name) and info.isreg()):
-                continue
-            if not info.isreg() or info.issparse():
-                raise _special(name)
-            _check_once(name, seen)
-            _check_size(name, info.size, info.size)
-            yield Member(name, info.size, partial(_read_tar, archive, info))
+    size = path.stat().st_size
+    most_bytes = max(size * MOST_RATIO, _SMALL_BYTES) if gzipped else size
+    with _damage_refused(), path.open("rb") as raw:
+        stream = _Counted(gzip.GzipFile(fileobj=raw) if gzipped else raw, most_bytes, size)
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK_BYTES) as archive:
+            yield from _checked_tar(archive, most_bytes, size)
+        while stream.read(_CHUNK_BYTES):
+            pass
+        # tarfile takes an archive that stops between two members for a whole one.
+        if stream.tail != bytes(_BLOCK_BYTES):
+            raise _damaged("it has no end: it was cut off")
+
+
+def _checked_tar(archive: tarfile.TarFile, most_bytes: int, size: int) -> Iterator[Member]:
+    seen: set[str] = set()
+    total = 0
+    for count, info in enumerate(archive, start=1):
+        _check_count(count)
+        name = _checked_name(info.name)
+        total += info.size
+        if total > most_bytes:
+            raise _bomb(name, total, size)
+        if info.isdir() or (_JUNK.search(name) and info.isreg()):
+            continue
+        check_readable(name, "archive")
+        if not info.isreg() or info.issparse():
+            raise _special(name)
+        _check_once(name, seen)
+        _check_size(name, info.size, info.size)
+        yield Member(name, info.size, partial(_read_tar, archive, info))
+
+
+class _Counted(io.BufferedIOBase):
+    """A stream that refuses to unfold without end, and that knows its last block."""
+
+    def __init__(self, file: io.BufferedIOBase, most_bytes: int, compressed_bytes: int) -> None:
+        super().__init__()
+        self._file = file
+        self._most_bytes = most_bytes
+        self._compressed_bytes = compressed_bytes
+        self._total = 0
+        self.tail = b""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next bytes, at most `size`; none at the end."""
+        chunk = self._file.read(size)
+        self._total += len(chunk)
+        if self._total > self._most_bytes:
+            raise _bomb("the archive", self._total, self._compressed_bytes)
+        self.tail = (self.tail + chunk[-_BLOCK_BYTES:])[-_BLOCK_BYTES:]
+        return chunk
+
+
+def check_readable(name: str, where: str) -> None:
+    """Refuse a name that cannot be printed or sent on: control characters, broken encodings, absurd lengths."""
+    if len(name) > _MOST_NAME or _UNREADABLE.search(name):
+        shown = name[:100].encode("ascii", "backslashreplace").decode()
+        raise Refusal(
+            "archive.unreadable_name",
+            f"the name {shown!r} has control characters, is not UTF-8, or is longer than {_MOST_NAME} characters",
+            where=where,
+            value=shown,
+            hint="Rename the file, or pack the archive with names in UTF-8.",
+        )
 
 
 @contextmanager
@@ -97,10 +158,10 @@ def _damage_refused() -> Iterator[None]:
         zipfile.BadZipFile,
         tarfile.TarError,
         zlib.error,
-        gzip.BadGzipFile,
         EOFError,
-        NotImplementedError,
         OSError,
+        ValueError,  # names that are not in the encoding that they claim, numbers that are none
+        NotImplementedError,
     ) as error:
         raise _damaged(str(error) or "it ends too early") from error
 

@@ -5,6 +5,7 @@ import io
 import math
 import re
 import struct
+import tokenize
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
@@ -14,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from abcore.data.dataset import Split
-from abcore.ingest.archives import Member
-from abcore.ingest.collected import Collection
+from abcore.ingest.archives import Member, check_readable
+from abcore.ingest.collected import Collection, too_large
 from abcore.ingest.images import resize
 from abcore.specs.refusals import Refusal
 
@@ -36,8 +37,10 @@ _NPZ_NAMES = {
     "test": (("test_images", "test_labels"), ("x_test", "y_test"), ("X_test", "y_test")),
 }
 _CLASS_NAMES = ("classes", "class_names")
+_KNOWN_NAMES = {name for pairs in _NPZ_NAMES.values() for pair in pairs for name in pair} | {*_CLASS_NAMES}
 _MOST_CLASSES = 100_000
 _MOST_NPY_HEADER = 4096
+_MOST_IDX_HEADER = 4 + 4 * 4
 
 
 def read_npz(
@@ -49,8 +52,13 @@ def read_npz(
         Refusal: `npz.*`: unknown names, other dtypes or shapes, or pickled objects, which are never opened.
     """
     arrays: dict[str, Array] = {}
+    others: list[str] = []
     for member in members:
-        arrays[member.name.removesuffix(".npy")] = _read_npy(member, most_bytes)
+        name = member.name.removesuffix(".npy")
+        if name not in _KNOWN_NAMES:
+            others.append(name)
+            continue
+        arrays[name] = _read_npy(member, most_bytes - sum(array.nbytes for array in arrays.values()))
     pairs = {}
     for split, names in _NPZ_NAMES.items():
         pair = next((pair for pair in names if all(name in arrays for name in pair)), None)
@@ -59,9 +67,9 @@ def read_npz(
     if "train" not in pairs:
         raise Refusal(
             "npz.unknown_names",
-            f"the .npz has no training images and labels; it holds {', '.join(sorted(arrays)) or 'nothing'}",
+            f"the .npz has no training images and labels; it holds {', '.join(sorted([*arrays, *others])[:20])}",
             where="npz",
-            value=sorted(arrays)[:20],
+            value=sorted([*arrays, *others])[:20],
             allowed=tuple(f"{images} with {labels}" for images, labels in _NPZ_NAMES["train"]),
             hint="numpy.savez('data.npz', train_images=..., train_labels=..., test_images=..., test_labels=...)",
         )
@@ -83,7 +91,10 @@ def read_idx(
         if match is None:
             continue
         split = {"t10k": "test", "valid": "val"}.get(match[1], match[1])
-        arrays[split, match[2]] = _read_idx_file(member, most_bytes)
+        if (split, match[2]) in arrays:
+            raise _bad_array("idx", member.name, f"is a second file of the {split} {match[2]}")
+        left = most_bytes - sum(array.nbytes for array in arrays.values())
+        arrays[split, match[2]] = _read_idx_file(member, left)
     lonely = [
         f"{split} {'labels' if kind == 'images' else 'images'}"
         for split, kind in arrays
@@ -108,6 +119,8 @@ def read_idx(
 
 
 def _read_npy(member: Member, most_bytes: int) -> Array:
+    if member.size_bytes > most_bytes + _MOST_NPY_HEADER:
+        raise too_large(most_bytes)
     stream = io.BytesIO(member.read())
     try:
         version = np.lib.format.read_magic(stream)
@@ -115,30 +128,31 @@ def _read_npy(member: Member, most_bytes: int) -> Array:
             np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         )
         shape, _, dtype = reader(stream, max_header_size=_MOST_NPY_HEADER)
-    except (ValueError, EOFError, SyntaxError, TypeError) as error:
-        raise _bad_array("npz", member.name, f"is no .npy array ({str(error)[:200]})") from error
+    except (ValueError, EOFError, SyntaxError, tokenize.TokenError, TypeError, RecursionError) as error:
+        raise _bad_array("npz", member.name, f"is no .npy array ({str(error)[:100]})") from error
     if dtype.hasobject:
         raise _bad_array("npz", member.name, "holds pickled Python objects, which are never opened")
     claimed = math.prod(shape) * dtype.itemsize
-    if claimed != member.size_bytes - stream.tell() or claimed > most_bytes:
-        raise _bad_array(
-            "npz",
-            member.name,
-            f"claims {claimed:,} bytes and has {member.size_bytes - stream.tell():,} (limit {most_bytes:,})",
-        )
+    has = member.size_bytes - stream.tell()
+    if min(shape, default=0) < 0 or claimed != has:
+        raise _bad_array("npz", member.name, f"claims shape {shape}, {claimed:,} bytes, and has {has:,}")
     stream.seek(0)
     array: Array = np.lib.format.read_array(stream, allow_pickle=False, max_header_size=_MOST_NPY_HEADER)
     return array
 
 
 def _read_idx_file(member: Member, most_bytes: int) -> Array:
+    if member.size_bytes > most_bytes + _MOST_IDX_HEADER:
+        raise too_large(most_bytes)
     content = member.read()
     if content.startswith(b"\x1f\x8b"):
         try:
             with gzip.open(io.BytesIO(content)) as file:
-                content = file.read(most_bytes + 1)
+                content = file.read(most_bytes + _MOST_IDX_HEADER + 1)
         except (OSError, EOFError, zlib.error) as error:
             raise _bad_array("idx", member.name, f"is damaged: {error}") from error
+        if len(content) > most_bytes + _MOST_IDX_HEADER:
+            raise too_large(most_bytes)
     rank = content[3] if len(content) >= 4 else 0
     header_bytes = 4 + 4 * rank
     if content[:3] != b"\x00\x00\x08" or rank not in (1, 3, 4) or len(content) < header_bytes:
@@ -146,11 +160,10 @@ def _read_idx_file(member: Member, most_bytes: int) -> Array:
             "idx", member.name, "is no idx file of bytes (it begins with " + content[:4].hex(" ") + ")"
         )
     shape = struct.unpack(f">{rank}I", content[4:header_bytes])
-    if math.prod(shape) != len(content) - header_bytes:
+    has = len(content) - header_bytes
+    if math.prod(shape) != has:
         raise _bad_array(
-            "idx",
-            member.name,
-            f"claims shape {shape}, {math.prod(shape):,} bytes, and has {len(content) - header_bytes:,}",
+            "idx", member.name, f"claims shape {shape}, {math.prod(shape):,} bytes, and has {has:,}"
         )
     return np.frombuffer(content, dtype=np.uint8, offset=header_bytes).reshape(shape)
 
@@ -172,11 +185,17 @@ def _to_splits(
             collection.add(split, int(label), pixels if image_size is None else resize(pixels, image_size))
     if names is None:
         return collection.splits(), tuple(str(label) for label in range(num_classes))
-    if names.ndim != 1 or names.dtype.kind not in "US" or len(names) < num_classes:
+    if (
+        names.ndim != 1
+        or names.dtype.kind != "U"
+        or not num_classes <= len(set(names.tolist())) == len(names)
+    ):
         raise _bad_array(
-            source, "classes", f"must be at least {num_classes} strings; it is {names.dtype} {names.shape}"
+            source, "classes", f"must be {num_classes} different strings; it is {names.dtype} {names.shape}"
         )
-    return collection.splits(), tuple(str(name) for name in names)
+    for name in names.tolist():
+        check_readable(name, f"{source}:classes")
+    return collection.splits(), tuple(names.tolist())
 
 
 def _to_nhwc(images: Array, where: str) -> Array:
@@ -189,11 +208,11 @@ def _to_nhwc(images: Array, where: str) -> Array:
             allowed=("uint8",),
             hint="(images * 255).round().astype('uint8') if they go from 0 to 1. Normalisation comes later.",
         )
-    if images.ndim == 3:
+    if images.ndim == 3 and 0 not in images.shape[1:]:
         return images[:, :, :, None]
-    if images.ndim == 4 and images.shape[3] in (1, 3):
+    if images.ndim == 4 and images.shape[3] in (1, 3) and 0 not in images.shape[1:]:
         return images
-    if images.ndim == 4 and images.shape[1] in (1, 3):
+    if images.ndim == 4 and images.shape[1] in (1, 3) and 0 not in images.shape[1:]:
         return images.transpose(0, 2, 3, 1)
     raise Refusal(
         "dataset.shape",
@@ -201,6 +220,7 @@ def _to_nhwc(images: Array, where: str) -> Array:
         where=where,
         value=list(images.shape),
         allowed=("(N, H, W)", "(N, H, W, 1 or 3)", "(N, 1 or 3, H, W)"),
+        hint="Images are grey or RGB; drop other channels: images[..., :3].",
     )
 
 

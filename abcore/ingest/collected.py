@@ -50,13 +50,7 @@ class Collection:
         gathering.pixels += planes.tobytes()
         gathering.labels.append(label)
         if sum(len(other.pixels) for other in self._gatherings.values()) > self._most_bytes:
-            raise Refusal(
-                "dataset.too_large",
-                f"the decoded images take more than {self._most_bytes:,} bytes",
-                where="dataset",
-                value=self._most_bytes,
-                hint="Give `image_size` to make the images smaller, or send fewer.",
-            )
+            raise too_large(self._most_bytes)
 
     def splits(self) -> dict[str, Split]:
         """Return what was gathered.
@@ -65,7 +59,12 @@ class Collection:
             Refusal: `dataset.empty`, `dataset.no_train`, `dataset.mixed_sizes`.
         """
         if not self._sizes:
-            raise Refusal("dataset.empty", "the upload holds no image", where="dataset")
+            raise Refusal(
+                "dataset.empty",
+                "the upload holds no image",
+                where="dataset",
+                hint="Send at least two classes of images in a split called `train`.",
+            )
         if len(self._sizes) > 1:
             sizes = ", ".join(f"{w}x{h} ({n})" for (h, w), n in self._sizes.most_common(5))
             raise Refusal(
@@ -95,3 +94,14 @@ class Collection:
             grey = np.frombuffer(gathering.pixels, dtype=np.uint8).reshape(-1, 1, height, width)
             gathering.pixels = bytearray(np.repeat(grey, 3, axis=1).tobytes())
         self._channels = 3
+
+
+def too_large(most_bytes: int) -> Refusal:
+    """Say that an upload decodes to more than is accepted."""
+    return Refusal(
+        "dataset.too_large",
+        f"the decoded images take more than {most_bytes:,} bytes",
+        where="dataset",
+        value=most_bytes,
+        hint="Give `image_size` to make the images smaller, or send fewer.",
+    )

@@ -74,7 +74,12 @@ def _read(
             )
     first = next(members, None)
     if first is None:
-        raise Refusal("dataset.empty", "the archive holds no file", where="archive")
+        raise Refusal(
+            "dataset.empty",
+            "the archive holds no file",
+            where="archive",
+            hint="Pack the folder: tar -C FOLDER -czf data.tar.gz train val",
+        )
     everything: Iterator[Member] = chain([first], members)
     name = PurePosixPath(first.name).name
     if name.endswith(".npy"):
@@ -94,7 +99,9 @@ def _with_held_out(splits: dict[str, Split], fraction: float) -> tuple[dict[str,
     is_test = torch.zeros(len(train), dtype=torch.bool)
     for label in torch.unique(train.labels):
         of_class = order[train.labels[order] == label]
-        is_test[of_class[: round(len(of_class) * fraction)]] = True
+        # At least one image on each side, as far as a class has two.
+        num_held_out = min(max(1, round(len(of_class) * fraction)), len(of_class) - 1)
+        is_test[of_class[:num_held_out]] = True
     parts = {"train": ~is_test, "test": is_test}
     warning = Problem(
         code="dataset.held_out",
@@ -109,7 +116,13 @@ def _with_held_out(splits: dict[str, Split], fraction: float) -> tuple[dict[str,
 def _check(splits: dict[str, Split], classes: tuple[str, ...]) -> None:
     for name, split in splits.items():
         if len(split) == 0:
-            raise Refusal("dataset.empty_split", f"split {name!r} holds no image", where=f"dataset:{name}")
+            raise Refusal(
+                "dataset.empty_split",
+                f"split {name!r} holds no image",
+                where=f"dataset:{name}",
+                hint="Fill it or leave it out. Without `val` and `test`, images are held out of `train`: at least one "
+                "of every class that has two.",
+            )
     if len(classes) < 2:
         raise Refusal(
             "dataset.one_class",

@@ -6,11 +6,11 @@ from pathlib import PurePosixPath
 from abcore.data.dataset import Split
 from abcore.ingest.archives import Member
 from abcore.ingest.collected import SPLIT_NAMES, Collection
-from abcore.ingest.images import SUFFIXES, BrokenImage, decode
+from abcore.ingest.images import MOST_FILE_BYTES, SUFFIXES, BrokenImage, decode
 from abcore.specs.refusals import Problem, Refusal
 
 _LISTED = 10
-_MOST_CLASSES = 100_000
+MOST_CLASSES = 100_000
 
 
 def read_imagefolder(
@@ -23,7 +23,7 @@ def read_imagefolder(
     """
     collection = Collection(most_bytes)
     classes: dict[str, int] = {}
-    broken: list[str] = []
+    broken: list[tuple[str, str]] = []
     num_broken = 0
     ignored: list[str] = []
     for member in members:
@@ -33,23 +33,31 @@ def read_imagefolder(
             continue
         split, class_name = place
         try:
+            if member.size_bytes > MOST_FILE_BYTES:
+                raise BrokenImage(
+                    f"has {member.size_bytes:,} bytes; at most {MOST_FILE_BYTES:,} are accepted"
+                )
             pixels = decode(member.read(), image_size)
         except BrokenImage as error:
             num_broken += 1
             if len(broken) < _LISTED:
-                broken.append(f"{member.name} {error}")
+                broken.append((member.name, str(error)))
             continue
-        if len(classes) > _MOST_CLASSES:
+        if len(classes) > MOST_CLASSES:
             raise Refusal(
-                "dataset.too_many_classes", f"more than {_MOST_CLASSES:,} class folders", where="dataset"
+                "dataset.too_many_classes",
+                f"the archive has more than {MOST_CLASSES:,} class folders",
+                where="dataset",
+                value=MOST_CLASSES,
+                hint="Images lie in SPLIT/CLASS/; a folder for each image is not meant.",
             )
         collection.add(split, classes.setdefault(class_name, len(classes)), pixels)
     if broken:
         raise Refusal(
             "dataset.broken_images",
-            f"{num_broken} images cannot be decoded: {broken[0]}",
-            where=f"archive:{broken[0].split(' ')[0]}",
-            value=broken,
+            f"{num_broken} images cannot be decoded; the first one, {broken[0][0]}, {broken[0][1]}",
+            where=f"archive:{broken[0][0]}",
+            value=[f"{name} {why}" for name, why in broken],
             hint="Replace or remove these files, and send the archive again.",
         )
     if not classes:

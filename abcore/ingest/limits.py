@@ -17,7 +17,10 @@ def refuse_when_out_of_memory(verify: Callable[P, R]) -> Callable[P, R]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return verify(*args, **kwargs)
-        except MemoryError as error:
+        except (MemoryError, RuntimeError) as error:
+            # torch's allocator says it with a RuntimeError of its own.
+            if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
+                raise
             raise Refusal(
                 "upload.too_large_to_read",
                 "reading the upload takes more memory than a verification may use",

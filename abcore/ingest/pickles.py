@@ -6,9 +6,9 @@ So the file is first read without torch: its zip directory, then its pickle, eve
 """
 
 import argparse
+import contextlib
 import io
 import pickle
-import pickletools
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -17,10 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from abcore.ingest.pickle_programs import foreign_object, refuse_bombs, refuse_foreign_names
 from abcore.specs.refusals import Refusal
 
-MOST_PICKLE_BYTES = 32 * 2**20
-"""Size of `data.pkl`, which holds names, shapes and nothing else: a thousand tensors take about 100 kB."""
+MOST_PICKLE_BYTES = 16 * 2**20
+"""Size of `data.pkl`, which holds names, shapes and nothing else: a thousand tensors take about 150 kB."""
+
+_LEGACY_PICKLES = 5
 
 _ELEMENT_BYTES = {
     "DoubleStorage": 8,
@@ -61,62 +64,6 @@ _ALLOWED = frozenset(
     }
 )
 
-# Opcodes that build plain values, containers and allowed objects. Missing on purpose: those that claim a length for a
-# buffer before there are bytes for it, and those that fetch objects by computed names or registered numbers.
-# fmt: off  # one line a kind of thing
-_OPCODES = frozenset(
-    {
-        "PROTO",
-        "FRAME",
-        "STOP",
-        "MARK",
-        "POP",
-        "GLOBAL",
-        "REDUCE",
-        "BUILD",
-        "NEWOBJ",
-        "BINPERSID",
-        "EMPTY_DICT",
-        "EMPTY_LIST",
-        "EMPTY_TUPLE",
-        "EMPTY_SET",
-        "TUPLE",
-        "TUPLE1",
-        "TUPLE2",
-        "TUPLE3",
-        "LIST",
-        "DICT",
-        "APPEND",
-        "APPENDS",
-        "SETITEM",
-        "SETITEMS",
-        "ADDITEMS",
-        "NONE",
-        "NEWTRUE",
-        "NEWFALSE",
-        "INT",
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "LONG",
-        "LONG1",
-        "FLOAT",
-        "BINFLOAT",
-        "BINUNICODE",
-        "SHORT_BINUNICODE",
-        "BINSTRING",
-        "SHORT_BINSTRING",
-        "BINBYTES",
-        "SHORT_BINBYTES",
-        "BINGET",
-        "LONG_BINGET",
-        "BINPUT",
-        "LONG_BINPUT",
-        "MEMOIZE",
-    }
-)
-# fmt: on
-
 
 def load_torch_checkpoint(path: Path) -> Any:
     """Read a `.pt` or `.pth` file as plain values and tensors, which stay on disk until they are used.
@@ -133,8 +80,33 @@ def load_torch_checkpoint(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(allowed):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError) as error:
-        raise _damaged(str(error).splitlines()[0][:300]) from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        # A pickle is a program for a small machine: a wrong one can fail it in any way.
+        raise _damaged(_first_line(error)) from error
+
+
+def refuse_legacy(path: Path) -> Refusal:
+    """Say what is wrong with a bare pickle, naming what it would have imported; it is read as text, not opened.
+
+    Raises:
+        Refusal: `checkpoint.foreign_object`: it names something that is no part of a state dict.
+    """
+    with path.open("rb") as file:
+        stream = io.BytesIO(file.read(MOST_PICKLE_BYTES))
+    # PyTorch's old format is a row of pickles, then the tensors' bytes.
+    with contextlib.suppress(ValueError):
+        for _ in range(_LEGACY_PICKLES):
+            for _ in refuse_foreign_names(stream, _ALLOWED):
+                pass
+    return Refusal(
+        "checkpoint.legacy",
+        "the file is a bare pickle: PyTorch's format before 1.6, or another library's; it was not opened",
+        where="checkpoint",
+        allowed=(".safetensors", ".pt or .pth of torch.save (PyTorch 1.6 and later)"),
+        hint="Load it where you trust it and save it again: torch.save(torch.load(file), 'teacher.pt').",
+    )
 
 
 def _screen_entries(path: Path) -> dict[str, int]:
@@ -185,18 +157,16 @@ def _screen_pickle(path: Path, entries: dict[str, int]) -> None:
             value=entries[name],
             hint="Send only the state dict, without training history, or send safetensors.",
         )
-    with zipfile.ZipFile(path) as archive:
-        content = archive.read(name)
     try:
-        for opcode, _, _ in pickletools.genops(content):
-            if opcode.name not in _OPCODES:
-                raise _foreign(f"the pickle instruction {opcode.name}")
+        with zipfile.ZipFile(path) as archive:
+            content = archive.read(name)
+        refuse_bombs(refuse_foreign_names(io.BytesIO(content), _ALLOWED), len(content))
         _InertUnpickler(content, name.removesuffix("data.pkl"), entries).load()
-    except Refusal:
+    except (Refusal, MemoryError):
         raise
     except Exception as error:
-        # A pickle is a program for a small machine: a wrong one can fail it in any way.
-        raise _damaged(f"{name}: {error}") from error
+        # As above: a wrong program can fail in any way.
+        raise _damaged(f"{name}: {_first_line(error)}") from error
 
 
 class _Inert:
@@ -226,7 +196,7 @@ class _InertUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         full_name = f"{module}.{name}"
         if full_name not in _ALLOWED:
-            raise _foreign(full_name)
+            raise foreign_object(full_name)
         if full_name == "collections.OrderedDict":
             return OrderedDict
         return type(name, (_Inert,), {})
@@ -247,14 +217,8 @@ class _InertUnpickler(pickle.Unpickler):
         return _Inert()
 
 
-def _foreign(what: str) -> Refusal:
-    return Refusal(
-        "checkpoint.foreign_object",
-        f"the checkpoint contains {what}, which has no place among tensors and plain values; nothing of it was run",
-        where="checkpoint",
-        value=what,
-        hint="Send only the state dict: torch.save(model.state_dict(), 'teacher.pt'), or safetensors.",
-    )
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _damaged(why: str) -> Refusal:

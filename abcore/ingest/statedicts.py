@@ -39,16 +39,16 @@ def unwrap(checkpoint: Any) -> tuple[dict[str, Tensor], list[str]]:
         if not isinstance(checkpoint, Mapping):
             break
         if checkpoint and all(isinstance(value, Tensor) for value in checkpoint.values()):
-            return {str(key): value for key, value in checkpoint.items()}, undone
+            return {_printable(key): value for key, value in checkpoint.items()}, undone
         nest = next((key for key in _NESTS if isinstance(checkpoint.get(key), Mapping)), None)
         if nest is None:
             break
         undone.append(f"{nest} → (top)")
         checkpoint = checkpoint[nest]
     seen = (
-        f"a mapping with the keys {sorted(map(str, checkpoint))[:_LISTED]}"
+        f"a mapping with the keys {sorted(_printable(key)[:100] for key in checkpoint)[:_LISTED]}"
         if isinstance(checkpoint, Mapping)
-        else f"a {type(checkpoint).__name__}"
+        else f"an object of type {type(checkpoint).__name__}"
     )
     raise Refusal(
         "checkpoint.no_state_dict",
@@ -57,6 +57,11 @@ def unwrap(checkpoint: Any) -> tuple[dict[str, Tensor], list[str]]:
         allowed=("(top)", *_NESTS),
         hint="Save the state dict by itself: torch.save(model.state_dict(), 'teacher.pt').",
     )
+
+
+def _printable(key: object) -> str:
+    """Pickles may hold strings that no encoding can write; they match no parameter, and must not break the report."""
+    return str(key).encode(errors="backslashreplace").decode()
 
 
 def fit(
@@ -85,7 +90,7 @@ def fit(
     if missing or unexpected or misshapen:
         differences = {"missing": missing, "unexpected": unexpected, "other shape": misshapen}
         told = "; ".join(
-            f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+            f"{len(names)} {what} ({', '.join(name[:200] for name in names[:3])}{', ...' if len(names) > 3 else ''})"
             for what, names in differences.items()
             if names
         )
@@ -132,7 +137,11 @@ def _explain(
             f"The checkpoint has {classes} classes and `model.num_classes` says {spec.num_classes}: "
             f"set it to {classes}."
         )
-    seconds = {(mine[1], theirs[1]) for mine, theirs in wrong if len(mine) == len(theirs) == 4}
+    seconds = {
+        (mine[1], theirs[1])
+        for mine, theirs in wrong
+        if len(mine) == len(theirs) == 4 and mine[2:] == theirs[2:]
+    }
     if len(wrong) == 1 and len(seconds) == 1 and next(iter(seconds))[1] == spec.image.channels:
         channels = next(iter(seconds))[0]
         return (

@@ -11,7 +11,7 @@ from abcore.architectures import build_model, build_on_meta
 from abcore.describe import describe_model
 from abcore.export import output_file
 from abcore.ingest.limits import refuse_when_out_of_memory
-from abcore.ingest.pickles import load_torch_checkpoint
+from abcore.ingest.pickles import load_torch_checkpoint, refuse_legacy
 from abcore.ingest.signatures import kind_of, looks_like
 from abcore.ingest.statedicts import fit, unwrap
 from abcore.ingest.tensorfiles import load_safetensors
@@ -36,7 +36,8 @@ def verify_teacher(run: VerifyTeacherRun, workspace: Path) -> RunResult:
     state, dtype = _to_float32(tensors, expected)
     _check_answers(run.model, state)
     path = workspace / "outputs" / "teacher.safetensors"
-    save_file(state, path, metadata={"format": "pt", "model": run.model.model_dump_json()})
+    # One entry of metadata: several come in random order, and the same upload must give the same bytes.
+    save_file(state, path, metadata={"model": run.model.model_dump_json()})
     report = TeacherReport(
         description=describe_model(run.model),
         format=file_format,
@@ -53,13 +54,7 @@ def _load(upload: Path) -> tuple[object, Literal["torch", "safetensors"]]:
         case "safetensors":
             return load_safetensors(upload), "safetensors"
         case "pickle":
-            raise Refusal(
-                "checkpoint.legacy",
-                "the file is a bare pickle: PyTorch's format before 1.6, or another library's; it was not opened",
-                where="checkpoint",
-                allowed=(".safetensors", ".pt or .pth of torch.save (PyTorch 1.6 and later)"),
-                hint="Load it where you trust it and save it again: torch.save(torch.load(file), 'teacher.pt').",
-            )
+            raise refuse_legacy(upload)
         case _:
             raise Refusal(
                 "checkpoint.unknown_format",
@@ -79,12 +74,14 @@ def _to_float32(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> tupl
             state[name] = torch.zeros(like.shape, dtype=like.dtype)
             continue
         tensor = tensors[name]
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
+        if like.is_floating_point() and not tensor.is_floating_point():
             raise Refusal(
                 "checkpoint.unsupported_tensor",
-                f"{name} is {tensor.dtype} with layout {tensor.layout}; weights must be dense floats",
+                f"{name} is {tensor.dtype}; weights must be floats",
                 where=f"checkpoint:{name}",
+                value=str(tensor.dtype),
                 allowed=("float32", "float16", "bfloat16", "float64"),
+                hint="Send the weights as they were before quantisation.",
             )
         if tensor.is_floating_point():
             dtypes.add(str(tensor.dtype).removeprefix("torch."))
