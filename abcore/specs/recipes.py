@@ -13,25 +13,33 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class Optimizer(Spec):
     """SGD with Nesterov momentum, or AdamW. Weight decay applies to weights of rank two and more."""
 
-    name: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = Field(default=0.1, gt=0, le=10)
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="For `sgd` only.")
-    nesterov: bool = Field(default=True, description="For `sgd` only.")
-    weight_decay: float = Field(default=5e-4, ge=0, le=1)
+    name: Literal["sgd", "adamw"] = Field(default="sgd", description="Which rule turns gradients into steps.")
+    learning_rate: float = Field(
+        default=0.1, gt=0, le=10, description="Highest rate of the phase. 0.1 is the paper's, for `sgd`."
+    )
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="For `sgd` only. The paper's.")
+    nesterov: bool = Field(default=True, description="For `sgd` only. The paper's.")
+    weight_decay: float = Field(
+        default=5e-4, ge=0, le=1, description="The paper's for CIFAR; decoupled from the rate for `adamw`."
+    )
 
 
 class Schedule(Spec):
     """The learning rate over a phase, set at each step."""
 
-    name: Literal["constant", "cosine", "step"] = "cosine"
+    name: Literal["constant", "cosine", "step"] = Field(
+        default="cosine",
+        description="`cosine` falls to 0 (Loshchilov and Hutter 2017, arXiv 1608.03983); the paper: `constant` in "
+        "transfer, `step` in finetune.",
+    )
     warmup_fraction: Fraction = Field(
         default=0.0, description="Share of the phase's steps with a linear rise from 0."
     )
     milestones: tuple[Fraction, ...] = Field(
         default=(0.3, 0.6, 0.8),
-        description="For `step`: shares of the phase at which the rate is multiplied by gamma.",
+        description="For `step`: shares of the phase at which the rate is multiplied by gamma. The paper's.",
     )
-    gamma: PositiveFloat = Field(default=0.2, description="For `step`.")
+    gamma: PositiveFloat = Field(default=0.2, description="For `step`. The paper's.")
 
 
 class Augmentation(Spec):
@@ -40,14 +48,18 @@ class Augmentation(Spec):
     crop_padding: int = Field(
         default=4, ge=0, le=64, description="Pixels added on each side before the crop; 0: none."
     )
-    horizontal_flip: bool = True
+    horizontal_flip: bool = Field(
+        default=True, description="Mirror half of the images; not for digits or text, which it changes."
+    )
 
 
 class Taps(Spec):
     """Explicit tap points: pre-activation feature maps by module path, shallow to deep, `path` or `path#call`."""
 
-    student: tuple[str, ...] = Field(min_length=1, max_length=32)
-    teacher: tuple[str, ...] = Field(min_length=1, max_length=32)
+    student: tuple[str, ...] = Field(min_length=1, max_length=32, description="Names in the student.")
+    teacher: tuple[str, ...] = Field(
+        min_length=1, max_length=32, description="Names in the teacher, as many; paired in order."
+    )
 
     @model_validator(mode="after")
     def _pairs(self) -> "Taps":
@@ -62,20 +74,22 @@ class Taps(Spec):
 class Transfer(Spec):
     """Phase `transfer`: the student learns the teacher's boundaries; labels are not used (paper, stage 1)."""
 
-    epochs: int = Field(default=10, ge=1, le=10_000)
-    batch_size: int = Field(default=128, ge=2, le=65_536)
-    optimizer: Optimizer = Optimizer()
-    schedule: Schedule = Schedule()
+    epochs: int = Field(default=10, ge=1, le=10_000, description="Passes over the training split.")
+    batch_size: int = Field(default=128, ge=2, le=65_536, description="Images a step. The paper's for CIFAR.")
+    optimizer: Optimizer = Field(default=Optimizer(), description="See Optimizer.")
+    schedule: Schedule = Field(default=Schedule(), description="See Schedule.")
 
 
 class Finetune(Spec):
     """Phase `finetune`: the student learns the task by cross-entropy, by the teacher's logits (KD), or both."""
 
-    epochs: int = Field(default=30, ge=1, le=10_000)
-    batch_size: int = Field(default=128, ge=2, le=65_536)
-    optimizer: Optimizer = Optimizer()
-    schedule: Schedule = Schedule()
-    cross_entropy_weight: float = Field(default=0.0, ge=0)
+    epochs: int = Field(default=30, ge=1, le=10_000, description="Passes over the training split.")
+    batch_size: int = Field(default=128, ge=2, le=65_536, description="Images a step. The paper's for CIFAR.")
+    optimizer: Optimizer = Field(default=Optimizer(), description="See Optimizer.")
+    schedule: Schedule = Field(default=Schedule(), description="See Schedule.")
+    cross_entropy_weight: float = Field(
+        default=0.0, ge=0, description="Factor on the cross-entropy with labels; 0 in the paper's CIFAR code."
+    )
     label_smoothing: float = Field(
         default=0.0,
         ge=0,
@@ -83,7 +97,9 @@ class Finetune(Spec):
         description="Share of a label's probability spread over all classes, for the cross-entropy (Szegedy et al. "
         "2016, arXiv 1512.00567, section 7).",
     )
-    kd_weight: float = Field(default=1.0, ge=0)
+    kd_weight: float = Field(
+        default=1.0, ge=0, description="Factor on KD with the teacher's logits (arXiv 1503.02531)."
+    )
     temperature: float = Field(
         default=3.0, gt=0, le=100, description="T of KD (Hinton et al. 2015, arXiv 1503.02531)."
     )
@@ -128,16 +144,26 @@ class Finetune(Spec):
 class Recipe(Spec):
     """Everything that decides which student comes out of a teacher and a dataset, the seed included."""
 
-    seed: int = Field(default=0, ge=0, lt=2**31)
-    method: Method = ActivationBoundary()
+    seed: int = Field(
+        default=0,
+        ge=0,
+        lt=2**31,
+        description="Of weights, order and augmentation; the same seed, the same student.",
+    )
+    method: Method = Field(
+        default=ActivationBoundary(),
+        description="What is learnt from the teacher's feature maps; see the methods.",
+    )
     taps: Taps | None = Field(
         default=None, description="Null: found automatically, and paired shallow to deep."
     )
     transfer: Transfer | None = Field(
         default=Transfer(), description="Left out: null for a method that acts in `finetune` or not at all."
     )
-    finetune: Finetune | None = Finetune()
-    augmentation: Augmentation = Augmentation()
+    finetune: Finetune | None = Field(
+        default=Finetune(), description="Null: the student's head stays untrained."
+    )
+    augmentation: Augmentation = Field(default=Augmentation(), description="See Augmentation.")
     teacher_bn: Literal["eval", "train"] = Field(
         default="eval",
         description="Mode of the teacher's batch norms. `train` is what the paper's CIFAR code does (running "

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -290,7 +290,10 @@ def test_mixed_batches_are_what_their_labels_say(mixup: float, cutmix: float) ->
         assert torch.allclose(mixture.cross_entropy(logits, labels, label_smoothing=0.0), expected)
 
 
-def test_a_run_with_mixing_and_smoothing_resumes_exactly(make_bench: MakeBench, recipe: Recipe) -> None:
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_a_run_with_mixing_and_smoothing_resumes_exactly(
+    make_bench: MakeBench, recipe: Recipe, keep: Literal["last", "best"]
+) -> None:
     finetune = Finetune(
         epochs=2,
         batch_size=40,

@@ -1,5 +1,8 @@
 """Presets are recipes like any other, with the constants that the paper's settings have."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 
 from abcore.specs.presets import PRESETS
@@ -23,3 +26,15 @@ def test_the_papers_settings_have_its_constants() -> None:
     assert cifar.finetune.cross_entropy_weight == 0
     assert transfer.finetune is not None
     assert (transfer.finetune.kd_weight, transfer.finetune.dtl_weight) == (0, 10)
+
+
+def test_the_page_of_methods_is_what_the_specs_say() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    found = importlib.util.spec_from_file_location("methods_page", docs / "methods_page.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    text = module.page()
+    assert (docs / "methods.md").read_text() == text, "run `python docs/methods_page.py`"
+    assert "|  |\n" not in text, "a field has no description"

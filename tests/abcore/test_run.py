@@ -1,6 +1,7 @@
 """The child process as the worker starts it: exit codes, signals, and the same student whatever happened to it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from abcore.events import EventReader
 from abcore.specs.recipes import Recipe
-from abcore.specs.runs import ExitCode, RunResult
+from abcore.specs.runs import ExitCode, RunResult, VerifyDatasetRun
 
 MakeBench = Callable[..., Any]
 
@@ -112,6 +113,18 @@ def test_a_run_that_nobody_understands_is_refused(
     (failed,) = bench.events("run.failed")
     assert failed.problems[0].code == "run.invalid"
     assert "temprature" in failed.problems[0].where
+
+
+def test_a_verification_stops_wherever_it_is(tmp_path: Path, start: Callable[[Path], Any]) -> None:
+    workspace = tmp_path / "verification"
+    (workspace / "inputs").mkdir(parents=True)
+    (workspace / "run.json").write_text(VerifyDatasetRun(filename="digits.npz").model_dump_json())
+    os.mkfifo(workspace / "inputs" / "upload")  # an upload that never ends
+    child = start(workspace)
+    writer = os.open(workspace / "inputs" / "upload", os.O_WRONLY)  # returns when the child has begun to read
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(60) == ExitCode.INTERRUPTED
+    os.close(writer)
 
 
 def test_anything_else_is_a_crash(make_bench: MakeBench, start: Callable[[Path], Any]) -> None:
