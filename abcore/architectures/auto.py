@@ -37,7 +37,7 @@ VERSIONS: dict[str, tuple[tuple[Architecture, ...], ...]] = {
     "resnet": (_named("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),),
     "resnet_cifar": tuple(
         tuple(ResNetCifar(arch="resnet_cifar", depth=depth, width=width) for width in (1, 2, 3, 4, 6, 8))
-        for depth in (8, 14, 20, 32, 44, 56, 110)
+        for depth in (8, 14, 20, 32, 56)
     ),
     "shufflenet_v2": (_named(*(f"shufflenet_v2_x{size}" for size in ("0_5", "1_0", "1_5", "2_0"))),),
     "vgg_bn": (_named("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),),

@@ -1,11 +1,16 @@
 """What a network costs: parameters, multiply-accumulates, bytes. Nothing is allocated."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from abcore.architectures.meta import meta_twin, passing
 from abcore.specs.architectures import ImageShape
+
+Result = TypeVar("Result")
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -27,6 +32,13 @@ def count_macs(model: nn.Module, image: ImageShape) -> int:
         Refusal: the network cannot take images of this shape (`architecture.image`).
     """
     twin = meta_twin(model).eval()
-    with passing(image), FlopCounterMode(display=False) as counter, torch.no_grad():
-        twin(torch.zeros(1, image.channels, image.height, image.width, device="meta"))
-    return int(counter.get_total_flops()) // 2
+    images_BCHW = torch.zeros(1, image.channels, image.height, image.width, device="meta")
+    with passing(image):
+        return macs_of(lambda: twin(images_BCHW))[1]
+
+
+def macs_of(forward: Callable[[], Result]) -> tuple[Result, int]:
+    """Call `forward`; return its result, and the multiply-accumulates of the operations that it carried out."""
+    with FlopCounterMode(display=False) as counter:
+        result = forward()
+    return result, int(counter.get_total_flops()) // 2

@@ -19,6 +19,10 @@ _STORAGE_CREATORS: frozenset[Callable[..., Any]] = frozenset(
 )
 
 
+# What initialisers do to a weight. Without data there is nothing to do, and torch takes a millisecond to do it.
+_FILLERS = frozenset({"add_", "clamp_", "erfinv_", "fill_", "mul_", "normal_", "uniform_", "zero_"})
+
+
 class OnMeta(TorchFunctionMode):
     """Inside this context, modules are constructed without allocating or drawing their weights.
 
@@ -31,6 +35,10 @@ class OnMeta(TorchFunctionMode):
         keywords = kwargs or {}
         if func in _STORAGE_CREATORS and keywords.get("device") is None:
             keywords = {**keywords, "device": "meta"}
+        elif getattr(func, "__name__", "") in _FILLERS:
+            filled: Tensor = args[0] if args else keywords["tensor"]
+            if filled.is_meta:
+                return filled
         return func(*args, **keywords)
 
 

@@ -5,7 +5,7 @@ from functools import lru_cache
 from torch import nn
 
 from abcore.architectures import build_on_meta, resolve_auto
-from abcore.architectures.counting import count_bytes, count_macs, count_parameters
+from abcore.architectures.counting import count_bytes, count_parameters, macs_of
 from abcore.architectures.meta import passing
 from abcore.specs.architectures import ModelSpec
 from abcore.specs.refusals import Refusal
@@ -26,7 +26,7 @@ def describe_model(spec: ModelSpec) -> ModelDescription:
     """
     spec = resolve_auto(spec)
     model = build_on_meta(spec)
-    num_macs = count_macs(model, spec.image)
+    recording, num_macs = macs_of(lambda: record_pass(model, spec))
     if num_macs > MOST_MACS:
         raise Refusal(
             "architecture.too_large",
@@ -40,7 +40,7 @@ def describe_model(spec: ModelSpec) -> ModelDescription:
         num_parameters=count_parameters(model),
         num_macs=num_macs,
         size_bytes=count_bytes(model),
-        taps=find_in(record_pass(model, spec)),
+        taps=find_in(recording),
     )
 
 

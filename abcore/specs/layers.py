@@ -21,9 +21,9 @@ from pydantic import Field, model_validator
 from abcore.specs.base import Spec
 
 ActivationName = Literal["elu", "gelu", "hardswish", "leaky_relu", "mish", "prelu", "relu", "relu6", "silu"]
-KernelSize = Annotated[int, Field(ge=1, le=31)]
-Stride = Annotated[int, Field(ge=1, le=8)]
-Width = Annotated[int, Field(ge=1, le=16_384)]
+KernelSize = Annotated[int, Field(ge=1, le=31, description="Side of the square window, in pixels.")]
+Stride = Annotated[int, Field(ge=1, le=8, description="Pixels from one window to the next.")]
+Width = Annotated[int, Field(ge=1, le=16_384, description="Feature maps after the layer.")]
 
 MOST_LAYERS = 1000
 MOST_LEVELS = 6
@@ -165,7 +165,7 @@ Layer = Annotated[
 
 
 class Layers(Spec):
-    """A network written out layer by layer; see the module for an example and for what is inferred."""
+    """A network written out layer by layer. Shapes are inferred, and the classifier is added at the end."""
 
     arch: Literal["layers"]
     layers: tuple[Layer, ...] = Field(min_length=1, max_length=500)

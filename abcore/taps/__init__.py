@@ -13,7 +13,7 @@ it goes by the activation's (`block2.layer.0.relu1`): `resolve_taps` accepts bot
 module returns may also be tapped when no activation reads it, but never what is known to be rectified: that has no
 boundary at zero.
 
-`finding` explains which taps are found automatically, `pairing` which are paired.
+Taps are listed shallow to deep: by scale of the image, and at one scale in order of the forward pass.
 """
 
 from abcore.taps.capture import TapCapture

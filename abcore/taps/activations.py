@@ -58,6 +58,10 @@ def activation_function_name(function: Callable[..., Any]) -> str | None:
     return name if name in _FUNCTIONS else None
 
 
-def works_in_place(function: Callable[..., Any], keywords: dict[str, Any]) -> bool:
+def works_in_place(
+    function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]
+) -> bool:
     """Whether this call of an activation function overwrites what it reads."""
-    return function.__name__.endswith("_") or bool(keywords.get("inplace"))
+    # Passed by position, `inplace` is the only argument of these functions that can be True.
+    in_place = bool(keywords.get("inplace")) or any(argument is True for argument in arguments)
+    return in_place or function.__name__.endswith("_")

@@ -17,6 +17,8 @@ The rule, for any network:
 Maps of a single pixel are not tapped.
 """
 
+import math
+
 from torch import nn
 
 from abcore.specs.architectures import ImageShape
@@ -47,20 +49,24 @@ def find_in(recording: Recording) -> tuple[TapPoint, ...]:
     scales: dict[int, list[Site]] = {}
     for site, value in _candidates(recording).items():
         assert value.map_shape is not None, site
-        _, height, width = value.map_shape
-        if height * width > 1:
-            scales.setdefault(octave(recording.image_size, (height, width)), []).append(site)
+        if math.prod(value.map_shape[1:]) > 1:
+            scales.setdefault(depth(recording, value)[0], []).append(site)
     best = {scale: _best(recording, sites) for scale, sites in scales.items()}
     taps = {scale: site for scale, site in best.items() if site is not None}
     if max(taps, default=0) >= 4:
         taps = {scale: site for scale, site in taps.items() if scale >= 2}
-    in_order = [site for site in recording.reads if site in taps.values()]
-    return tuple(tap_point(recording, site, recording.reads[site]) for site in in_order)
+    return tuple(tap_point(recording, taps[scale], recording.reads[taps[scale]]) for scale in sorted(taps))
 
 
 def candidates_in(recording: Recording) -> tuple[TapPoint, ...]:
     """`tap_candidates` on a forward pass that is recorded already."""
     return tuple(tap_point(recording, site, value) for site, value in _candidates(recording).items())
+
+
+def depth(recording: Recording, value: Value) -> tuple[int, int]:
+    """Sort key of feature maps, shallow to deep: by scale, and at one scale by moment."""
+    assert value.map_shape is not None
+    return octave(recording.image_size, value.map_shape[1:]), value.moment
 
 
 def tap_point(recording: Recording, site: Site, value: Value) -> TapPoint:

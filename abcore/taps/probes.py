@@ -1,5 +1,6 @@
 """One probe catches one tap: how it listens depends on what the tap's name stands for."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -12,7 +13,7 @@ from abcore.taps.activations import activation_function_name, is_activation, wor
 from abcore.taps.naming import Site, parse_site
 
 
-class Probe:
+class Probe(ABC):
     """Catches one tensor of a forward pass. Subclasses say where they listen.
 
     Attributes:
@@ -29,9 +30,9 @@ class Probe:
         self._calls = 0
         self._version: int | None = None
 
+    @abstractmethod
     def attach(self, hooks: ExitStack) -> None:
         """Begin to listen, until `hooks` closes."""
-        raise NotImplementedError
 
     def begin(self) -> None:
         """Forget the last pass."""
@@ -121,7 +122,7 @@ class _FunctionProbe(Probe):
         """Carry out a function call of the watched module."""
         if self._depth or activation_function_name(function) != self._site.function:
             return function(*arguments, **keywords)
-        in_place = works_in_place(function, keywords)
+        in_place = works_in_place(function, arguments, keywords)
         if arguments:
             arguments = (self.offer(arguments[0], overwritten=in_place), *arguments[1:])
         else:

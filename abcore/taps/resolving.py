@@ -9,7 +9,7 @@ from abcore.specs.architectures import ImageShape
 from abcore.specs.refusals import Refusal
 from abcore.specs.reports import TapPoint
 from abcore.taps.activations import is_activation
-from abcore.taps.finding import candidates_in, find_in, tap_point
+from abcore.taps.finding import candidates_in, depth, find_in, tap_point
 from abcore.taps.naming import Site, parse_site
 from abcore.taps.recording import Recording, Value, record
 
@@ -33,7 +33,7 @@ def resolve_taps(
     Raises:
         Refusal: a name fits no module or call (`taps.not_found`), leaves open which call it means
             (`taps.ambiguous`), is no feature map (`taps.not_a_map`), lies after an activation
-            (`taps.post_activation`), or comes before its predecessor in the forward pass (`taps.order`).
+            (`taps.post_activation`), or is not deeper than its predecessor (`taps.order`).
     """
     return resolve_in(record(model, image), model, names, where)
 
@@ -45,10 +45,10 @@ def resolve_in(
     resolver = _Resolver(recording, model)
     found = [resolver.resolve(name, f"{where}[{index}]") for index, name in enumerate(names)]
     for index in range(1, len(found)):
-        if found[index][1].moment <= found[index - 1][1].moment:
+        if depth(recording, found[index][1]) <= depth(recording, found[index - 1][1]):
             raise Refusal(
                 "taps.order",
-                f"{names[index]!r} does not come after {names[index - 1]!r} in the forward pass",
+                f"{names[index]!r} does not come after {names[index - 1]!r}, by scale or in the forward pass",
                 where=f"{where}[{index}]",
                 value=names[index],
                 hint="List taps from shallow to deep, each once: the deepest weighs most in the loss.",

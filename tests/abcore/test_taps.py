@@ -67,9 +67,7 @@ def test_resnet_taps_are_the_residual_sums_before_the_last_relu_of_a_stage() -> 
     assert names == ["layer1.1.relu#1", "layer2.1.relu#1", "layer3.1.relu#1", "layer4.1.relu#1"]
 
 
-@pytest.mark.parametrize(
-    "architecture", [WRN, zoo("resnet18"), zoo("mobilenet_v2"), zoo("mobilenet_v3_small")]
-)
+@pytest.mark.parametrize("architecture", [WRN, zoo("resnet18"), zoo("mobilenet_v3_small")])
 def test_found_taps_pass_the_detach_test_and_what_follows_at_their_scale_fails_it(
     architecture: dict[str, object],
 ) -> None:
@@ -184,6 +182,14 @@ def test_names_that_mean_nothing_are_refused(names: list[str], code: str, says: 
         resolve_taps(build(WRN, SMALL), SMALL, names, where="recipe.taps.student")
     assert refused.value.problem.code == code
     assert refused.value.problem.where == f"recipe.taps.student[{len(names) - 1}]"
+
+
+def test_taps_of_parallel_branches_are_listed_by_scale_and_accepted_as_listed() -> None:
+    # Inception halves the resolution in one branch before another branch has left the larger one.
+    model = build(zoo("inception_v3"), LARGE)
+    taps = find_taps(model, LARGE)
+    assert shapes(taps) == ["192@52", "96@25", "384@12", "448@5"]
+    assert resolve_taps(model, LARGE, [tap.name for tap in taps]) == taps
 
 
 def test_a_near_name_is_suggested() -> None:

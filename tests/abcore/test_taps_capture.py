@@ -143,7 +143,7 @@ class _Functional(nn.Module):
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, batch: Tensor) -> Tensor:
-        features = functional.relu(self.conv(batch), inplace=True)
+        features = functional.relu(self.conv(batch), True)
         features = self.act(self.child(features))
         return (features - 0.5).relu_().mean((2, 3))
 
