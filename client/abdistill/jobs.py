@@ -45,14 +45,15 @@ class Jobs:
         recipe: dict[str, Any] | None = None,
         name: str | None = None,
         labels: dict[str, str] | None = None,
+        priority: int | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
         """Submit a distillation.
 
         `student` is an architecture, e.g. `{"arch": "wide_resnet", "depth": 10, "width": 1}`; its image and classes
-        are the dataset's. `teacher` may be left out only if the recipe asks no teacher. The same `idempotency_key`
-        with the same request gives the same job, so that a caller who saw no answer may ask again; one is made up
-        where none is given, which covers this method's own retries.
+        are the dataset's. `teacher` may be left out only if the recipe asks no teacher. Jobs of a higher `priority`
+        (-100 to 100, else 0) go first. The same `idempotency_key` with the same request gives the same job, so that a
+        caller who saw no answer may ask again; one is made up where none is given, for this method's own retries.
 
         Raises:
             Invalid, Conflict: the job could not work; `error.problem.errors` says why.
@@ -64,6 +65,7 @@ class Jobs:
             "recipe": recipe,
             "name": name,
             "labels": labels,
+            "priority": priority,
         }
         response = self._transport.request(
             "POST",

@@ -169,6 +169,8 @@ class Job(Resource):
     """One distillation: `queued`, `running`, `paused`, then `succeeded`, `failed` or `cancelled`."""
 
     state_reason: str | None = None
+    stop_requested: str | None = None
+    priority: int = 0
     labels: dict[str, str] = Field(default_factory=dict)
     teacher: str | None = None
     dataset: str | None = None
@@ -181,6 +183,8 @@ class Job(Resource):
     step: int | None = None
     images_per_second: float | None = None
     eta_seconds: float | None = None
+    attempts: int = 0
+    crashes: int = 0
     report: DistillReport | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None

@@ -34,6 +34,9 @@ def submit(
     ] = None,
     name: Annotated[str | None, typer.Option(help="What to call it.")] = None,
     labels: Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE")] = None,
+    priority: Annotated[
+        int | None, typer.Option(help="-100 to 100; higher goes first.  [default: 0]")
+    ] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same key again gives the same job, not a second one.")
     ] = None,
@@ -50,6 +53,7 @@ def submit(
         recipe=parsing.recipe(recipe, settings or []) or None,
         name=name,
         labels={key: str(value) for key, value in parsing.assignments(labels or []).items()} or None,
+        priority=priority,
         idempotency_key=idempotency_key,
     )
     if watch_it:
