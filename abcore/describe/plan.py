@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from abcore.architectures import build_on_meta
+from abcore.architectures.meta import OnMeta
 from abcore.describe.model import describe_model, record_pass
+from abcore.methods import build_method
 from abcore.specs.architectures import ModelSpec
 from abcore.specs.recipes import Recipe
 from abcore.specs.refusals import Refusal
@@ -22,8 +24,8 @@ def plan_distillation(student: ModelSpec, teacher: ModelSpec, recipe: Recipe) ->
 
     Raises:
         Refusal: a network cannot be built or described, the two do not see the same images or (for KD) classes,
-            taps are named that are not there, cannot be paired, or are not as many as their weights. `where` begins
-            with `student`, `teacher` or `recipe`.
+            taps are named that are not there, cannot be paired, are not as many as their weights, or cannot be
+            compared by the recipe's method. `where` begins with `student`, `teacher` or `recipe`.
     """
     _check_images(student, teacher)
     _check_classes(student, teacher, recipe)
@@ -33,6 +35,9 @@ def plan_distillation(student: ModelSpec, teacher: ModelSpec, recipe: Recipe) ->
         of_teacher = describe_model(teacher)
     pairs = _pairs(of_student, of_teacher, recipe)
     _check_weights(pairs, recipe)
+    if recipe.compares_taps:
+        with OnMeta():
+            build_method(recipe.method, pairs)  # refuses what the method cannot compare
     return DistillationPlan(
         student=of_student,
         teacher=of_teacher,

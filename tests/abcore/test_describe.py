@@ -139,6 +139,13 @@ def test_plan_across_families_and_resolutions() -> None:
             "plan.tap_weights",
             "recipe.method.tap_weights",
         ),
+        (
+            wide_resnet(10, 1),
+            wide_resnet(10, 2),
+            {"method": {"name": "fsp"}},
+            "fsp.channels",
+            "recipe.method",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_place(
