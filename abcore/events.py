@@ -79,13 +79,17 @@ class Progress(_Record):
 
 
 class CheckpointSaved(_Record):
-    """A checkpoint is on disk, whole; `file` is relative to the workspace."""
+    """A checkpoint is on disk, whole; `file` is relative to the workspace.
+
+    `step` counts from the start of the phase, `global_step` over all phases: it tells which of two is further.
+    """
 
     type: Literal["checkpoint.saved"] = "checkpoint.saved"
     file: str
     phase: PhaseName
     epoch: int
     step: int
+    global_step: int
     size_bytes: int
     sha256: str
 

@@ -185,6 +185,7 @@ class Trainer:
             CheckpointSaved(
                 file=f"{saved.path.parent.name}/{saved.path.name}",
                 **self._place(),
+                global_step=self._itinerary.global_step(position),
                 size_bytes=saved.size_bytes,
                 sha256=saved.sha256,
             )

@@ -25,8 +25,12 @@ class Crash:
 
 
 def charge(session: Session, job: Job, crash: Crash, max_crashes: int) -> Job:
-    """Count a crash against a locked running job, and queue or fail it accordingly."""
-    crashes = job.crashes + 1
+    """Count a crash against a locked running job, and queue or fail it accordingly.
+
+    A job that got further since its last crash starts counting anew: a long one may outlive any number of bad machines,
+    and one that always breaks at the same place still ends.
+    """
+    crashes = 1 if job.checkpoint_step > job.crash_step else job.crashes + 1
     tail = crash.log_tail[-LOG_TAIL_CHARACTERS:]
     event = NewEvent(
         "job.crashed",
@@ -34,17 +38,18 @@ def charge(session: Session, job: Job, crash: Crash, max_crashes: int) -> Job:
         level="error",
         data={"problem": crash.problem.model_dump(mode="json"), "log_tail": tail, "crashes": crashes},
     )
+    counted = {"crashes": crashes, "crash_step": job.checkpoint_step}
     if crashes >= max_crashes and job.stop_requested != "cancel":
         problem = Problem(
             code="job.crashed",
-            message=f"The job crashed {crashes} times; the last time: {crash.problem.message}",
+            message=f"The job crashed {crashes} times without getting further; the last time: {crash.problem.message}",
             value=tail or None,
             hint=crash.problem.hint or "`value` holds the last lines of its log.",
         )
-        return failed(session, Fence.of(job), problem.message, [problem], [event], crashes=crashes)
+        return failed(session, Fence.of(job), problem.message, [problem], [event], **counted)
     wait_seconds = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 4 ** (crashes - 1))
     reason = f"Crashed {crashes} of at most {max_crashes} times; tried again after {wait_seconds:g} s."
-    return give_back(session, job, reason, [event], crashes=crashes, not_before=unix_now() + wait_seconds)
+    return give_back(session, job, reason, [event], **counted, not_before=unix_now() + wait_seconds)
 
 
 def give_back(

@@ -109,6 +109,8 @@ class Job(Base):
 
     `spec` is what its user asked for, `run` the `abcore.specs.runs.Run` that a child is given. `lease_epoch` counts
     claims: whoever holds an older one is fenced off. `stop_requested` is how a user speaks to a running job.
+    `crashes` counts those since the job last got further: `checkpoint_step` is that of its furthest checkpoint,
+    `crash_step` what that was at its last crash.
     """
 
     __tablename__ = "jobs"
@@ -150,6 +152,8 @@ class Job(Base):
     lease_expires_at: Mapped[float | None] = mapped_column(Double)
     attempts: Mapped[int] = mapped_column(default=0)
     crashes: Mapped[int] = mapped_column(default=0)
+    crash_step: Mapped[int] = mapped_column(BigInteger, default=0)
+    checkpoint_step: Mapped[int] = mapped_column(BigInteger, default=0)
     not_before: Mapped[float | None] = mapped_column(Double)
     event_seq: Mapped[int] = mapped_column(BigInteger, default=0)
 

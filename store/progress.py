@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from sqlalchemy import select
+from sqlalchemy import case, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -12,7 +12,7 @@ from store.cursors import Page, paginate
 from store.database import Database
 from store.jobs import find_job
 from store.leases import Lease
-from store.models import Event, Metric
+from store.models import Event, Job, Metric
 from store.moves import NewEvent, change
 
 
@@ -112,6 +112,9 @@ def _columns_of(one: told.Record) -> dict[str, Any]:
             }
         case told.PhaseStarted():
             return {"phase": one.phase}
+        case told.CheckpointSaved():
+            further = Job.checkpoint_step < one.global_step
+            return {"checkpoint_step": case((further, one.global_step), else_=Job.checkpoint_step)}
         case _:
             return {}
 

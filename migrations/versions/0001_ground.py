@@ -153,6 +153,8 @@ def _how_it_goes() -> list[sa.Column[Any]]:
         sa.Column("lease_expires_at", sa.Double()),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("crashes", sa.Integer(), nullable=False),
+        sa.Column("crash_step", sa.BigInteger(), nullable=False),
+        sa.Column("checkpoint_step", sa.BigInteger(), nullable=False),
         sa.Column("not_before", sa.Double()),
         sa.Column("event_seq", sa.BigInteger(), nullable=False),
         sa.Column("progress", sa.Double(), nullable=False),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select
 
-from abcore.events import Metrics, Progress
+from abcore.events import CheckpointSaved, Metrics, Progress
 from abcore.specs.refusals import Problem
 from store import artifacts, datasets, endings, leases, teachers
 from store.errors import LeaseLost, NotFound
@@ -116,6 +116,30 @@ def test_a_requeue_costs_nothing_and_can_be_claimed_at_once(hand) -> None:
     assert lease.job.started_at == waiting.started_at
 
 
+def test_crashes_count_anew_when_the_job_has_got_further(hand, problem) -> None:
+    """A long job outlives any number of lost machines; one that breaks again and again at one place does not."""
+    job = hand.submit()
+
+    def crash_at(global_step: int) -> Job:
+        lease = hand.claim()
+        saved = CheckpointSaved(
+            file="c",
+            phase="finetune",
+            epoch=0,
+            step=1,
+            global_step=global_step,
+            size_bytes=1,
+            sha256="c" * 64,
+        )
+        record(hand.db, lease, [saved])
+        crashed = leases.crash(hand.db, lease, problem, "lines")
+        hand.let_wait_pass()
+        return crashed
+
+    assert [crash_at(step).crashes for step in (10, 20, 30, 30, 5)] == [1, 1, 1, 2, 3]
+    assert hand.get(job).state == "failed"
+
+
 def test_three_crashes_end_a_job_with_its_last_log_lines(hand, problem) -> None:
     job = hand.submit()
     waits = []
@@ -144,7 +168,10 @@ def test_a_log_that_no_database_can_hold_is_recorded_all_the_same(hand) -> None:
     bad = Problem(code="x", message="nul \0 and \ud800", value=[float("inf"), {"\0": "\0"}])
     ended = leases.crash(hand.db, hand.claim(), bad, "tail \0 \udfff", max_crashes=1)
     assert ended.problems[0]["value"] == "tail \ufffd ?"
-    assert hand.get(ended).state_reason == "The job crashed 1 times; the last time: nul \ufffd and ?"
+    assert (
+        hand.get(ended).state_reason
+        == "The job crashed 1 times without getting further; the last time: nul \ufffd and ?"
+    )
 
 
 def test_a_cancel_ends_in_cancelled_however_the_attempt_ends(hand, problem) -> None:

@@ -44,7 +44,7 @@ def test_every_kind_of_record_is_kept_in_its_place(hand, problem) -> None:
             PhaseStarted(phase="finetune", epochs=3, steps_per_epoch=10),
             _loss(20, 0.5, accuracy=0.9),
             Progress(**place, fraction=0.7, images_per_second=99.0, eta_seconds=3.0),
-            CheckpointSaved(file="b.pt", size_bytes=1, sha256="c" * 64, **place),
+            CheckpointSaved(file="b.pt", global_step=50, size_bytes=1, sha256="c" * 64, **place),
             Note(
                 level="warning",
                 code="bn.small",

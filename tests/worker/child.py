@@ -66,7 +66,13 @@ def save(out: events.EventWriter, step: int) -> None:
     sha256 = hashlib.sha256(content).hexdigest()
     out.emit(
         events.CheckpointSaved(
-            file=name, phase="transfer", epoch=0, step=step, size_bytes=len(content), sha256=sha256
+            file=name,
+            phase="transfer",
+            epoch=0,
+            step=step,
+            global_step=step,
+            size_bytes=len(content),
+            sha256=sha256,
         )
     )
 
