@@ -158,6 +158,25 @@ def test_functional_activations_are_named_by_the_module_that_calls_them() -> Non
     assert [tap.name for tap in resolve_taps(model, SMALL, ["conv1", "conv3"])] == ["relu()#0", "act"]
 
 
+class _Split(nn.Module):
+    """Half of the features go through an activation, half around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        through, around = functional.silu(self.conv(images)).chunk(2, dim=1)
+        features = torch.cat([functional.relu(through), around], dim=1)
+        logits: Tensor = self.fc(features.mean((2, 3)))
+        return logits
+
+
+def test_half_of_a_split_is_not_all_of_it() -> None:
+    assert [tap.name for tap in find_taps(_Split(), SMALL)] == ["silu()"]
+
+
 def test_a_residual_branch_is_not_taken_for_the_sum_that_is_written_into_it() -> None:
     # torchvision's block adds in place: bn2's result is the tensor that relu reads, with another content.
     model = build(zoo("resnet18"), SMALL)
