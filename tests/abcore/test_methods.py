@@ -301,7 +301,7 @@ def test_a_run_with_mixing_and_smoothing_resumes_exactly(
         mixup=0.2,
         cutmix=1.0,
         label_smoothing=0.1,
-        keep="best",
+        keep=keep,
     )
     changed = Recipe.model_validate({**recipe.model_dump(), "transfer": None, "finetune": finetune})
     expected = sha256(make_bench("whole", recipe=changed).distill())
