@@ -57,6 +57,8 @@ def main() -> int:
 
 def _train_teacher(data: Data, plan: Plan) -> float:
     torch.manual_seed(SEED)
+    if plan.threads is not None:
+        torch.set_num_threads(plan.threads)
     spec = ModelSpec.model_validate(_teacher_spec(data))
     model = build_model(spec)
     say = lambda line: console.print(f"  {line}")  # noqa: E731 - the indent is all it adds

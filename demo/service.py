@@ -1,6 +1,7 @@
 """The service of the demo: started in a folder of its own on a free port, and gone when the demo is."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from abdistill import Client
 
 from leash import Leashed, spawn
 
+JOBS_AT_ONCE = 2
 START_SECONDS = 90
 STOP_SECONDS = 60
 
@@ -26,8 +28,11 @@ def running_service(data_dir: Path, log: Path) -> Iterator[Client]:
         SystemExit: it did not start; its last lines say why.
     """
     command = [sys.executable, "-m", "server", "up", "--port", "0", "--data-dir", str(data_dir)]
+    environment = dict(os.environ) | {"ABDISTILL_WORKER_SLOTS": str(JOBS_AT_ONCE)}
     with log.open("wb") as output:
-        process = spawn(command, stdout=output, stderr=subprocess.STDOUT, grace_seconds=STOP_SECONDS)
+        process = spawn(
+            command, env=environment, stdout=output, stderr=subprocess.STDOUT, grace_seconds=STOP_SECONDS
+        )
         try:
             url = _wait_for_address(process, data_dir / "address.json", log)
             with Client(url, (data_dir / "api-key").read_text().strip()) as client:
