@@ -26,28 +26,33 @@ def augment(
         epoch: counted over all phases.
     """
     padding = augmentation.crop_padding
-    if padding:
-        top_B = _integers(index_B, seed, epoch, 0, 2 * padding + 1)
-        left_B = _integers(index_B, seed, epoch, 1, 2 * padding + 1)
-        height, width = images_BCHW.shape[2:]
-        # Every crop of the padded image as a view, of which indexing copies one an image, row by row.
-        crops_BCTLHW = F.pad(images_BCHW, (padding,) * 4).unfold(2, height, 1).unfold(3, width, 1)
-        images_BCHW = crops_BCTLHW[torch.arange(len(index_B), device=index_B.device), :, top_B, left_B]
+    if not (padding or augmentation.horizontal_flip):
+        return images_BCHW
+    batch_size, channels, height, width = images_BCHW.shape
+    top_B, left_B, flip_B = _draws(index_B, seed, epoch, 3)
+    row_BH = (top_B % (2 * padding + 1))[:, None] + torch.arange(height, device=index_B.device)
+    column_BW = torch.arange(width, device=index_B.device).expand(batch_size, -1)
     if augmentation.horizontal_flip:
-        flipped_B = _integers(index_B, seed, epoch, 2, 2).bool()
-        images_BCHW = torch.where(flipped_B[:, None, None, None], images_BCHW.flip(3), images_BCHW)
-    return images_BCHW
+        column_BW = torch.where((flip_B % 2 == 1)[:, None], column_BW.flip(1), column_BW)
+    column_BW = (left_B % (2 * padding + 1))[:, None] + column_BW
+    # One copy does it all: each pixel is fetched from where crop and flip together say that it comes from.
+    source_BHW = row_BH[:, :, None] * (width + 2 * padding) + column_BW[:, None, :]
+    padded_BCP = F.pad(images_BCHW, (padding,) * 4).flatten(2)
+    return padded_BCP.gather(2, source_BHW.flatten(1)[:, None].expand(-1, channels, -1)).view(
+        images_BCHW.shape
+    )
 
 
-def _integers(index_B: Tensor, seed: int, epoch: int, draw: int, bound: int) -> Tensor:
-    """Integers in [0, bound), one an image: a counter-based generator (the finaliser of SplitMix64) on its coordinates.
+def _draws(index_B: Tensor, seed: int, epoch: int, num_draws: int) -> Tensor:
+    """31-bit integers (num_draws, B): a counter-based generator (the finaliser of SplitMix64) on its coordinates.
 
     torch's own generators give numbers by position in a batch, and others on each device; a hash gives them by index.
     """
     state = index_B
-    for coordinate in (seed, epoch, draw):
+    for coordinate in (seed, epoch):
         state = _mix(state + _wrap((coordinate + 1) * _GOLDEN))
-    return _shift(state, 33) % bound
+    number_D1 = torch.arange(1, num_draws + 1, device=index_B.device)[:, None]
+    return _shift(_mix(state + number_D1 * _GOLDEN), 33)
 
 
 def _mix(state: Tensor) -> Tensor:

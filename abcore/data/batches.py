@@ -74,7 +74,7 @@ def evaluation_batches(
 
 
 def _fetch(split: Split, index_B: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    images_BCHW, labels_B = split.images[index_B], split.labels[index_B]
+    images_BCHW, labels_B = split.images.index_select(0, index_B), split.labels.index_select(0, index_B)
     if device.type == "cuda":
         # Only from pinned memory is a copy to the device asynchronous.
         images_BCHW, labels_B = images_BCHW.pin_memory(), labels_B.pin_memory()

@@ -68,17 +68,17 @@ def refuse_foreign_names(stream: IO[bytes], allowed: Container[str]) -> Iterator
         Refusal: `checkpoint.foreign_object`, with the full name.
         ValueError: this is no pickle.
     """
-    memo: dict[int, str] = {}
+    memo: dict[Any, str] = {}
     num_memoized = 0
     strings = ["?", "?"]
     last = "?"
     for opcode, argument, _ in pickletools.genops(stream):
         if opcode.name in _STRINGS or opcode.name in _GETS:
-            last = str(argument) if opcode.name in _STRINGS else memo.get(int(argument), "?")
+            last = str(argument) if opcode.name in _STRINGS else memo.get(argument, "?")
             strings = [strings[1], last]
         elif opcode.name in _PUTS:
             if last != "?":
-                memo[num_memoized if argument is None else int(argument)] = last
+                memo[num_memoized if argument is None else argument] = last
             num_memoized += 1
         else:
             last = "?"
