@@ -22,17 +22,23 @@ def test_the_rooms_are_found() -> None:
 @pytest.mark.parametrize("module", ["api.app", "worker.tasks", "server.main", "store.jobs", "abcore.events"])
 def test_service_processes_stay_free_of_torch(module: str) -> None:
     """A worker that has run torch cannot fork safely, and an API without it starts in a second and stays small."""
-    code = f"import sys, {module}; print([m for m in ('torch', 'torchvision', 'numpy') if m in sys.modules])"
-    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    heavy = ("torch", "torchvision", "numpy")
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert answer.stdout.strip() == "[]"
 
 
 def test_the_client_knows_nothing_of_the_server() -> None:
     code = (
-        "import sys, abdistill, abdistill.cli; rooms = ('torch', 'abcore', 'store', 'api', 'worker', 'server', 'leash');"
+        "import sys, abdistill, abdistill.cli;"
+        "rooms = ('torch', 'abcore', 'store', 'api', 'worker', 'server', 'leash');"
         "print([m for m in rooms if m in sys.modules])"
     )
-    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert answer.stdout.strip() == "[]"
 
 
@@ -40,12 +46,15 @@ def test_the_client_knows_nothing_of_the_server() -> None:
 def test_a_file_has_one_subject(path: Path) -> None:
     text = path.read_text()
     assert text.count("\n") <= 400, f"{_relative(path)} is longer than 400 lines: split it by subject"
-    assert text.startswith('"""'), f"{_relative(path)} does not say what it is for: begin it with a docstring"
+    assert not text or text.startswith('"""'), (
+        f"{_relative(path)} does not say what it is for: begin it with a docstring"
+    )
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=_relative)
 def test_nothing_is_left_for_later(path: Path) -> None:
-    unfinished = [word for word in ("TODO", "FIXME", "XXX", "NotImplementedError") if word in path.read_text()]
+    words = ("TODO", "FIXME", "XXX", "raise NotImplementedError")
+    unfinished = [word for word in words if word in path.read_text()]
     assert not unfinished, f"{_relative(path)} contains {unfinished}"
 
 
