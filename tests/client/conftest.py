@@ -294,9 +294,14 @@ class Proxy:
         """Copy until the end or the limit, then end both connections."""
         passed = 0
         with suppress(OSError):
-            while passed < limit and (chunk := source.recv(16384)):
-                if passed < limit and b" HTTP/1.1\r\n" in chunk[:400]:
+            # With a limit of 0 the first answer is waited for and withheld: what was asked has been done.
+            while passed < limit or not passed:
+                if not (chunk := source.recv(16384)):
+                    break
+                if b" HTTP/1.1\r\n" in chunk[:400]:
                     self.requests.append(chunk.partition(b"\r\n\r\n")[0].decode())
+                if passed >= limit:
+                    break
                 sink.sendall(chunk)
                 passed += len(chunk)
         for end in (source, sink):
