@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 import uvicorn
 from abdistill import Client
-from api.app import create_app
 
 from abcore import events as told
 from abcore.specs.architectures import ImageShape, ModelSpec, Normalization, WideResNet
@@ -30,6 +29,7 @@ from abcore.specs.reports import (
     TapSimilarity,
     TeacherReport,
 )
+from api.app import create_app
 from store import leases, progress, schema
 from store.blobs import open_blobs
 from store.database import Database
