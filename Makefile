@@ -17,6 +17,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := abcore api benchmarks client demo leash migrations server store tests worker
 
+# Tests train small networks, several at once: threads would only get into each other's way.
+SMALL := OMP_NUM_THREADS=1
+
 .PHONY: demo test test-slow check format up bench clean
 
 $(STAMP): pyproject.toml client/pyproject.toml constraints.txt
@@ -34,13 +37,13 @@ demo: $(STAMP)
 test: $(STAMP)
 	@echo "==> Tests: all but the slow ones, on SQLite and on a PostgreSQL that they start themselves"
 	@$(BIN)/python -m coverage erase
-	@$(BIN)/python -m coverage run -m pytest -m "not slow" --durations=10 $(TESTS)
+	@$(SMALL) $(BIN)/python -m coverage run -m pytest -m "not slow" -n 2 --dist loadfile --durations=10 $(TESTS)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report --fail-under=90
 
 test-slow: $(STAMP)
 	@echo "==> Slow proofs"
-	@$(BIN)/python -m pytest -m slow --timeout=1800 $(TESTS)
+	@$(SMALL) $(BIN)/python -m pytest -m slow --timeout=1800 $(TESTS)
 
 check: $(STAMP)
 	@echo "==> ruff";            $(BIN)/ruff check $(SOURCES) && $(BIN)/ruff format --check $(SOURCES)
