@@ -1,6 +1,7 @@
 """Worker processes as the service runs them: a real broker, real signals, several of them."""
 
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,6 +16,21 @@ sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def stop(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 0
+
+
+def freeze(worker: subprocess.Popen[bytes], house) -> None:
+    """Stop a worker, but not within a write: SQLite's one lock would be frozen with it, for every process."""
+    for _ in range(100):
+        worker.send_signal(signal.SIGSTOP)
+        probe = sqlite3.connect(house.db.url.database, timeout=0.5, isolation_level=None)
+        try:
+            probe.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError:
+            worker.send_signal(signal.SIGCONT)
+        finally:
+            probe.close()
+    raise AssertionError("the worker never let go of the database")
 
 
 def children(house) -> list[int]:
@@ -110,7 +126,7 @@ def test_a_frozen_worker_and_its_successor_do_not_overlap(house) -> None:
     house.settings.lease_seconds = 3.0
     frozen = house.process("train")
     house.wait_for_checkpoint(job, 4)
-    frozen.send_signal(signal.SIGSTOP)
+    freeze(frozen, house)
     successor = house.process("train")
     house.wait(job, lambda now: now.state == "queued")
     house.let_wait_pass()
