@@ -12,6 +12,7 @@ from abcore.specs.architectures import ImageShape, ModelSpec
 from abcore.specs.refusals import Refusal
 from abcore.specs.reports import TapPoint
 from abcore.taps import find_taps, pair_taps, resolve_taps, tap_candidates
+from abcore.taps.layout import as_feature_map
 
 SMALL = ImageShape(channels=3, height=32, width=32)
 LARGE = ImageShape(channels=3, height=224, width=224)
@@ -158,6 +159,42 @@ def test_functional_activations_are_named_by_the_module_that_calls_them() -> Non
     assert [tap.name for tap in resolve_taps(model, SMALL, ["conv1", "conv3"])] == ["relu()#0", "act"]
 
 
+class _Positions(nn.Module):
+    """An activation of a learnt table, which no image has any part in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(1, 8, 32, 32))
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = functional.relu(self.conv(images))
+        return (features + functional.gelu(self.table)).mean((2, 3))
+
+
+def test_what_does_not_depend_on_the_image_is_no_candidate() -> None:
+    assert [tap.name for tap in tap_candidates(_Positions(), SMALL)] == ["relu()"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "expected"),
+    [
+        ((2, 96, 8, 8), (32, 32), (96, 8, 8)),
+        ((2, 8, 8, 96), (32, 32), (96, 8, 8)),
+        ((2, 16, 4, 3), (32, 24), (16, 4, 3)),
+        ((2, 64, 1, 1), (32, 32), (64, 1, 1)),
+        ((8, 16, 8, 8), (32, 32), None),  # windows: four of each image
+        ((2, 64, 96), (32, 32), None),  # tokens
+        ((2, 16, 4, 32), (32, 32), None),
+    ],
+)
+def test_feature_maps_are_told_from_other_tensors(
+    shape: tuple[int, ...], size: tuple[int, int], expected: tuple[int, ...] | None
+) -> None:
+    found = as_feature_map(torch.empty(shape, device="meta"), size, batch_size=2)
+    assert (None if found is None else tuple(found.shape[1:])) == expected
+
+
 class _Split(nn.Module):
     """Half of the features go through an activation, half around it."""
 
@@ -235,9 +272,10 @@ def test_a_tap_after_the_activation_is_refused_and_its_pre_activation_named(name
     assert hint in refused.value.problem.hint
 
 
-def test_a_pool_after_the_activation_is_refused_too() -> None:
+@pytest.mark.parametrize(("name", "tap"), [("resnet18", "maxpool"), ("mobilenet_v2", "features.0")])
+def test_pools_of_activations_and_relu6_are_refused_too(name: str, tap: str) -> None:
     with pytest.raises(Refusal) as refused:
-        resolve_taps(build(zoo("resnet18"), LARGE), LARGE, ["maxpool"])
+        resolve_taps(build(zoo(name), LARGE), LARGE, [tap])
     assert refused.value.problem.code == "taps.post_activation"
 
 
@@ -260,6 +298,15 @@ def test_taps_are_paired_by_scale_and_the_deepest_always(
 ) -> None:
     pairs = pair_taps(points(*students), points(*teachers))
     assert [(pair.student.height, pair.teacher.height) for pair in pairs] == expected
+
+
+def test_of_equal_choices_the_deeper_taps_are_paired() -> None:
+    upper, lower, last = (
+        TapPoint(name=name, channels=8, height=size, width=size)
+        for name, size in (("upper", 16), ("lower", 16), ("last", 8))
+    )
+    pairs = pair_taps(points(16, 8), (upper, lower, last))
+    assert [pair.teacher.name for pair in pairs] == ["lower", "last"]
 
 
 @pytest.mark.parametrize(("names"), [("resnet18", "mobilenet_v2"), ("vgg11_bn", "resnet50")])

@@ -174,7 +174,10 @@ def test_functional_activations_are_captured_where_their_module_calls_them() -> 
         assert torch.equal(logits, model(batch))
         stopped = capture.until_last_tap(batch)
     assert torch.equal(stopped[-1], preacts[-1])
-    assert torch.equal(model(batch), logits)  # nothing watches any more, even after a pass that ended early
+    assert (
+        torch._C._len_torch_function_stack() == 0
+    )  # nothing watches any more, even after a pass that ended early
+    assert torch.equal(model(batch), logits)
 
 
 def test_a_result_is_safe_from_whoever_reads_it_next() -> None:
@@ -186,6 +189,30 @@ def test_a_result_is_safe_from_whoever_reads_it_next() -> None:
     with TapCapture(model, ["bn1"]) as capture:
         model(images())
         assert torch.equal(capture.preacts[0], expected[0])
+
+
+class _Careless(nn.Module):
+    """Writes into a pre-activation after its activation has read it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.act = nn.ReLU()
+
+    def forward(self, batch: Tensor) -> Tensor:
+        features = self.conv(batch)
+        activated = self.act(features)
+        features += 1
+        logits: Tensor = (activated + features).mean((2, 3))
+        return logits
+
+
+def test_a_pre_activation_that_is_written_into_later_is_not_passed_off_as_one() -> None:
+    model = _Careless()
+    with TapCapture(model, ["act"]) as capture, torch.no_grad():
+        model(images())
+        with pytest.raises(RuntimeError, match="wrote into the tensor at tap 'act'"):
+            _ = capture.preacts
 
 
 def test_channels_last_preactivations_come_channels_first() -> None:
