@@ -3,14 +3,16 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
-from api import problems
+from api import documentation, problems
 from api.context import Context
 from api.describer import Describer
+from api.logs import show_logs
 from api.middleware import Envelope
 from api.routes import architectures, artifacts, datasets, events, health, jobs, metrics, teachers
 from api.sweeper import Sweeper
+from api.validation import refuse_unknown_queries
 from store.blobs import open_blobs
 from store.database import Database
 from store.queue import Doorbell
@@ -28,6 +30,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        show_logs()
         context = Context(
             settings=settings,
             db=Database(settings.database_url),
@@ -52,6 +55,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     app.include_router(health.router)
     for resource in (teachers, datasets, jobs, events, metrics, artifacts, architectures):
-        app.include_router(resource.router, responses=problems.RESPONSES)
-    problems.document(app)
+        app.include_router(
+            resource.router,
+            responses=documentation.EVERY_ROUTE,
+            dependencies=[Depends(refuse_unknown_queries)],
+        )
+    documentation.document(app)
     return app

@@ -1,11 +1,12 @@
 """Who asks, and whether their key allows it."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from abcore.specs.refusals import Problem
 from api.context import ContextDep
 from api.problems import Refused
 from store.errors import Unauthenticated
@@ -14,7 +15,7 @@ from store.keys import Principal, Scope, authenticate
 _bearer = HTTPBearer(auto_error=False, description="An API key: `abdistill-server keys create`.")
 
 
-def _principal(
+def _principal(  # in a thread, as it reads the database
     context: ContextDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 ) -> Principal:
     if credentials is None:
@@ -22,14 +23,21 @@ def _principal(
     return authenticate(context.db, credentials.credentials)
 
 
-def _require(scope: Scope) -> Callable[[Principal], Principal]:
-    def check(principal: Annotated[Principal, Depends(_principal)]) -> Principal:
+def _require(scope: Scope) -> Callable[[Principal], Awaitable[Principal]]:
+    async def check(principal: Annotated[Principal, Depends(_principal)]) -> Principal:
         if scope in principal.scopes or "admin" in principal.scopes:
             return principal
         raise Refused(
             403,
             "forbidden",
-            f"This key may {', '.join(sorted(principal.scopes)) or 'do nothing'}; this request needs {scope!r}.",
+            "The key's scopes do not allow this",
+            Problem(
+                code="key.scope",
+                message=f"this request needs a key with the scope {scope!r}",
+                where="header.Authorization",
+                value=", ".join(sorted(principal.scopes)),
+                allowed=(scope, "admin"),
+            ),
         )
 
     return check

@@ -23,7 +23,7 @@ class Context:
     describer: Describer
 
 
-def _context(request: Request) -> Context:
+async def _context(request: Request) -> Context:  # async: nothing to wait for, so no thread for it
     context: Context = request.app.state.context
     return context
 

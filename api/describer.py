@@ -1,10 +1,10 @@
-"""Questions to torch, asked of `python -m abcore.describe` over a pipe (decision 0004)."""
+"""Questions to torch, asked of a few `python -m abcore.describe` processes (decision 0004)."""
 
+import asyncio
 import json
-import logging
-import subprocess
-import sys
-import threading
+import queue
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -13,136 +13,104 @@ from abcore.specs.architectures import ModelSpec
 from abcore.specs.recipes import Recipe
 from abcore.specs.refusals import Problem, Refusal
 from abcore.specs.reports import DistillationPlan, ModelDescription
+from api.describing_process import DescriberUnavailable, DescribingProcess
 
-ANSWER_SECONDS = 30.0
-START_SECONDS = 120.0
-_log = logging.getLogger(__name__)
+NUM_PROCESSES = 2
+MOST_OPEN_QUESTIONS = 32
 _PROBLEM: TypeAdapter[Problem] = TypeAdapter(Problem)
 
 
-class DescriberUnavailable(Exception):
-    """The process that answers questions about networks does not answer; ask again in a moment."""
-
-
 class Describer:
-    """One describing process, kept warm; asked by one thread at a time, started anew when it dies or takes too long."""
+    """A small pool: a second process starts only when the first is busy.
+
+    An answer depends on nothing but its question, so those who ask the same at the same time share one answer: a burst
+    of one request sent many times is one question. `describe` and `plan` belong to one event loop, and hold no thread
+    while they wait.
+    """
 
     def __init__(self) -> None:
-        self._turn = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
-        self._closed = False
+        self._processes = [DescribingProcess() for _ in range(NUM_PROCESSES)]
+        # Last in, first out: the warm one is taken before the one that would have to be started.
+        self._free: queue.LifoQueue[DescribingProcess] = queue.LifoQueue()
+        for process in self._processes:
+            self._free.put(process)
+        self._threads = ThreadPoolExecutor(NUM_PROCESSES, thread_name_prefix="describer")
+        self._open: dict[str, asyncio.Task[dict[str, Any]]] = {}
 
     def start(self) -> None:
-        """Begin to start the process, which takes seconds, without waiting for it."""
-        threading.Thread(target=self._warm_up, name="describer", daemon=True).start()
+        """Begin to start a process, which takes seconds, without waiting for it."""
+        self._threads.submit(self._warm_up)
 
     def close(self) -> None:
-        """End the process."""
-        self._closed = True
-        self._drop()
+        """End the processes; whoever waits for an answer is told that there is none."""
+        for process in self._processes:
+            process.close()
+        self._threads.shutdown(cancel_futures=True)
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that run."""
+        return [pid for process in self._processes if (pid := process.pid) is not None]
 
     @property
     def ready(self) -> bool:
-        """Whether an answer would come at once."""
-        return self._process is not None and self._process.poll() is None
+        """Whether some process is warm."""
+        return any(process.ready for process in self._processes)
 
-    def describe(self, model: ModelSpec) -> ModelDescription:
+    async def describe(self, model: ModelSpec) -> ModelDescription:
         """What is this network?
 
         Raises:
-            Refusal: it cannot be built. DescriberUnavailable.
+            Refusal: it cannot be built.
+            DescriberUnavailable
         """
-        answer = self._ask({"op": "describe", "model": model.model_dump(mode="json")})
+        answer = await self._ask({"op": "describe", "model": model.model_dump(mode="json")})
         return ModelDescription.model_validate(answer)
 
-    def plan(self, student: ModelSpec, teacher: ModelSpec, recipe: Recipe) -> DistillationPlan:
+    async def plan(self, student: ModelSpec, teacher: ModelSpec, recipe: Recipe) -> DistillationPlan:
         """What would this distillation do?
 
         Raises:
-            Refusal: it could not work. DescriberUnavailable.
+            Refusal: it could not work.
+            DescriberUnavailable
         """
         parts = {"student": student, "teacher": teacher, "recipe": recipe}
         question = {name: part.model_dump(mode="json") for name, part in parts.items()}
-        return DistillationPlan.model_validate(self._ask({"op": "plan", **question}))
+        return DistillationPlan.model_validate(await self._ask({"op": "plan", **question}))
 
-    def _ask(self, question: dict[str, Any]) -> Any:
-        if not self._turn.acquire(timeout=ANSWER_SECONDS):
-            raise DescriberUnavailable
-        try:
-            # A process that died since the last question is no reason to refuse this one.
-            answer = self._exchange(question) or self._exchange(question)
-        finally:
-            self._turn.release()
-        if answer is None:
-            raise DescriberUnavailable
+    async def _ask(self, question: dict[str, Any]) -> Any:
+        line = json.dumps(question)
+        task = self._open.get(line)
+        if task is None:
+            if len(self._open) >= MOST_OPEN_QUESTIONS:
+                raise DescriberUnavailable("Too many networks wait to be described; ask again in a moment.")
+            task = self._open[line] = asyncio.create_task(self._answer(line))
+        answer = await asyncio.shield(task)  # one who goes away must not take the answer from the others
         if "refused" in answer:
             problem = _PROBLEM.validate_python(answer["refused"])
-            fields = problem.model_dump(exclude={"code", "message"})
-            raise Refusal(problem.code, problem.message, **fields)
-        if "error" in answer:
-            raise RuntimeError(f"abcore.describe failed: {answer['error']}")
+            raise Refusal(problem.code, problem.message, **problem.model_dump(exclude={"code", "message"}))
         return answer["ok"]
 
-    def _exchange(self, question: dict[str, Any]) -> dict[str, Any] | None:
-        """One question, one answer; None where the process died over it or was too slow."""
+    async def _answer(self, line: str) -> dict[str, Any]:
         try:
-            process = self._running()
-            assert process.stdin is not None
-            process.stdin.write(json.dumps(question) + "\n")
-            process.stdin.flush()
-            return self._read_line(process, ANSWER_SECONDS)
-        except (OSError, ValueError) as error:
-            _log.warning("the describer was lost: %s", error)
-            self._drop()
-            return None
-
-    def _running(self) -> subprocess.Popen[str]:
-        if self._process is not None and self._process.poll() is None:
-            return self._process
-        if self._closed:
-            raise BrokenPipeError("the service is stopping")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "abcore.describe"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            # Ctrl-C in a terminal is for the API, which then closes the pipe.
-            start_new_session=True,
-        )
-        try:
-            self._read_line(process, START_SECONDS)
-        except (OSError, ValueError):
-            process.kill()
-            process.wait()
-            raise
-        self._process = process
-        return process
-
-    def _read_line(self, process: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
-        assert process.stdout is not None
-        timer = threading.Timer(seconds, process.kill)
-        timer.start()
-        try:
-            line = process.stdout.readline()
+            answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._exchange, line)
         finally:
-            timer.cancel()
-        if not line:
-            raise BrokenPipeError(f"it ended with code {process.wait()}")
-        answer: dict[str, Any] = json.loads(line)
+            del self._open[line]
+        if "error" in answer:
+            raise RuntimeError(f"abcore.describe failed: {answer['error']}")
         return answer
 
-    def _warm_up(self) -> None:
-        with self._turn:
-            try:
-                self._running()
-            except (OSError, ValueError) as error:
-                _log.warning("the describer did not start: %s", error)
+    def _exchange(self, line: str) -> dict[str, Any]:
+        process = self._free.get()
+        try:
+            return process.exchange(line)
+        finally:
+            self._free.put(process)
 
-    def _drop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
+    def _warm_up(self) -> None:
+        process = self._free.get()
+        try:
+            with suppress(DescriberUnavailable):  # it has said so in the log; the first question tries again
+                process.start()
+        finally:
+            self._free.put(process)

@@ -7,11 +7,12 @@ from urllib.parse import quote
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
+from abcore.specs.refusals import Problem
 from api.problems import Refused
 from store.blobs import BlobStore
 from store.models import Artifact
 
-_RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 def send_artifact(request: Request, blobs: BlobStore, artifact: Artifact) -> Response:
@@ -58,7 +59,7 @@ def _asked_range(request: Request, etag: str, size: int) -> tuple[int, int] | No
     if_range = request.headers.get("if-range")
     if header is None or (if_range is not None and if_range.strip() != etag):
         return None
-    found = _RANGE.match(header.strip())
+    found = _RANGE.fullmatch(header.strip())
     if found is None or found.groups() == ("", ""):
         return None
     first, last = found.groups()
@@ -69,5 +70,17 @@ def _asked_range(request: Request, etag: str, size: int) -> tuple[int, int] | No
     if last and first and int(last) < int(first):
         return None
     if start >= size:
-        raise Refused(416, "range", f"The file has {size} bytes; the range begins at {start}.")
+        raise Refused(
+            416,
+            "range",
+            "The range begins beyond the end",
+            Problem(
+                code="request.range",
+                message=f"the file has {size} bytes",
+                where="header.Range",
+                value=header,
+                allowed=(f"bytes=0-{size - 1}",) if size else (),
+            ),
+            headers={"Content-Range": f"bytes */{size}"},
+        )
     return start, end

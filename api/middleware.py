@@ -4,14 +4,17 @@ import logging
 import re
 import time
 import uuid
-from typing import Any
 
+from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from abcore.specs.refusals import Problem
+from api.problems import Refused, fault
+
 MOST_JSON_BYTES = 2**20
-_GIVEN_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+PAGES = ("/docs", "/redoc")  # the only answers that a browser shall run scripts of
+_GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _log = logging.getLogger("api.access")
 
 
@@ -28,7 +31,7 @@ class Envelope:
             return
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
-        request_id = given if _GIVEN_ID.match(given) else uuid.uuid4().hex
+        request_id = given if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         started = time.monotonic()
         status = 0
@@ -37,32 +40,55 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                answer = MutableHeaders(scope=message)
-                answer["X-Request-ID"] = request_id
-                answer["X-Content-Type-Options"] = "nosniff"
-                answer["Referrer-Policy"] = "no-referrer"
-                answer.setdefault("Cache-Control", "no-store")
+                _add_headers(MutableHeaders(scope=message), request_id, scope["path"])
             await send(message)
 
         is_upload = scope["method"] == "PUT" and scope["path"].endswith("/content")
+        limited = receive if is_upload else _limited(receive, headers.get("content-length", ""))
         try:
-            await self._app(scope, receive if is_upload else _limited(receive), send_with_headers)
+            await self._app(scope, limited, send_with_headers)
+        except Exception as error:
+            if status:
+                raise  # half an answer is out: the connection must be cut, or it would look whole
+            await fault(Request(scope), error)(scope, receive, send_with_headers)
         finally:
             # The path only: a query may one day hold what does not belong into a log.
             milliseconds = (time.monotonic() - started) * 1000
-            _log.info("%s %s %s %.0f ms %s", scope["method"], scope["path"], status, milliseconds, request_id)
+            path = scope["path"].encode("unicode_escape").decode()  # no line breaks of a caller's making
+            _log.info("%s %s %s %.0f ms %s", scope["method"], path, status, milliseconds, request_id)
 
 
-def _limited(receive: Receive) -> Receive:
+def _add_headers(headers: MutableHeaders, request_id: str, path: str) -> None:
+    headers["X-Request-ID"] = request_id
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Referrer-Policy"] = "no-referrer"
+    headers["X-Frame-Options"] = "DENY"
+    if not path.startswith(PAGES):
+        headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+    headers.setdefault("Cache-Control", "no-store")
+
+
+def _limited(receive: Receive, content_length: str) -> Receive:
+    announced = int(content_length[:20]) if content_length.isdecimal() else 0
     seen = 0
 
     async def limited() -> Message:
         nonlocal seen
-        message: dict[str, Any] = dict(await receive())
+        message = await receive() if announced <= MOST_JSON_BYTES else {}
         seen += len(message.get("body", b""))
-        if seen > MOST_JSON_BYTES:
-            raise HTTPException(
-                413, f"The body has more than {MOST_JSON_BYTES:,} bytes; send files to .../content."
+        if max(seen, announced) > MOST_JSON_BYTES:
+            raise Refused(
+                413,
+                "too-large",
+                "The body is too large",
+                Problem(
+                    code="request.too_large",
+                    message=f"a JSON body may have {MOST_JSON_BYTES:,} bytes",
+                    where="body",
+                    value=max(seen, announced),
+                    allowed=(f"<= {MOST_JSON_BYTES} bytes",),
+                    hint="Files are sent by PUT .../content.",
+                ),
             )
         return message
 

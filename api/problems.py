@@ -1,159 +1,175 @@
 """Every way to say no, as RFC 9457 problem documents: one table from errors to answers."""
 
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import NamedTuple
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from abcore.specs.refusals import Problem, Refusal
-from api.describer import DescriberUnavailable
-from api.schemas.common import ProblemDocument
+from api.describing_process import DescriberUnavailable
+from api.schemas.base import ProblemDocument
 from api.validation import problems_of
 from store import errors
 
 _log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = 5
+INVALID = "The request is not valid"
 
-# Type, status and title of what the store and the core raise; the first class that fits counts.
-_TABLE: tuple[tuple[type[Exception], str, int, str], ...] = (
-    (errors.Unauthenticated, "unauthenticated", 401, "The API key is missing or not valid"),
-    (errors.NotFound, "not-found", 404, "There is no such object in this project"),
-    (errors.BadCursor, "invalid", 422, "The request is not valid"),
-    (
-        errors.IdempotencyConflict,
+
+class Row(NamedTuple):
+    """How an error is answered. `where` names the part of the request that it is about."""
+
+    slug: str
+    status: int
+    title: str
+    where: str | None = None
+
+
+# What the store and the core raise; Starlette takes the row of the nearest class.
+TABLE: dict[type[Exception], Row] = {
+    errors.Unauthenticated: Row(
+        "unauthenticated", 401, "The API key is missing or not valid", "header.Authorization"
+    ),
+    errors.NotFound: Row("not-found", 404, "There is no such object in this project", "path"),
+    errors.BadCursor: Row("invalid", 422, INVALID, "query.cursor"),
+    errors.IdempotencyConflict: Row(
         "idempotency-conflict",
         422,
         "This Idempotency-Key was used for another request",
+        "header.Idempotency-Key",
     ),
-    (errors.NotReady, "not-ready", 409, "The teacher or dataset is not ready"),
-    (errors.AlreadyUploaded, "already-uploaded", 409, "Other content was uploaded before"),
-    (errors.InUse, "in-use", 409, "A job that has not ended uses it"),
-    (errors.Conflict, "conflict", 409, "The object's state does not allow this"),
-    (errors.BlobMissing, "gone", 410, "The file's content is not there any more"),
-    (DescriberUnavailable, "unavailable", 503, "The service cannot answer this at the moment"),
-)
-RETRY_SECONDS = 5
+    errors.NotReady: Row("not-ready", 409, "The teacher or dataset is not ready"),
+    errors.AlreadyUploaded: Row("already-uploaded", 409, "Other content was uploaded before", "body"),
+    errors.InUse: Row("in-use", 409, "A job that has not ended uses it", "path"),
+    errors.Conflict: Row("conflict", 409, "The object's state does not allow this", "path"),
+    errors.BlobMissing: Row("gone", 410, "The file's content is not there any more", "path"),
+    DescriberUnavailable: Row("unavailable", 503, "The service cannot answer this at the moment"),
+}
 
 
-class Refused(Exception):
+class Refused(HTTPException):
     """A request that is refused for a reason that HTTP has a status for."""
 
     def __init__(
-        self, status: int, slug: str, detail: str, problems: Sequence[Problem] = (), title: str | None = None
+        self,
+        status: int,
+        slug: str,
+        title: str,
+        *problems: Problem,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(detail)
-        self.status = status
+        super().__init__(status, " ".join(f"{p.message.rstrip('.')}." for p in problems), headers)
         self.slug = slug
-        self.title = title or HTTPStatus(status).phrase
-        self.problems = list(problems)
+        self.title = title
+        self.problems = problems
 
 
 def invalid(*problems: Problem) -> Refused:
     """The request can be read and cannot work: 422, with each thing that is wrong."""
-    return Refused(
-        422,
-        "invalid",
-        " ".join(f"{p.message}." for p in problems),
-        problems,
-        title="The request is not valid",
-    )
+    return Refused(422, "invalid", INVALID, *problems)
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of this app with a problem document."""
+    """Answer every error of this app with a problem document; what is no error of a request is left to `fault`."""
 
-    async def refused(request: Request, error: Exception) -> JSONResponse:
+    async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, Refused)
-        return _answer(request, error.status, error.slug, error.title, str(error), error.problems)
+        row = Row(error.slug, error.status_code, error.title)
+        return _answer(request, row, error.detail, error.problems, error.headers)
 
-    async def unusable(request: Request, error: Exception) -> JSONResponse:
+    async def unusable(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
+        if isinstance(error.body, bytes):
+            return await refused(request, _not_json(request))
         found = problems_of(error, request)
-        detail = (
-            f"{found[0].where}: {found[0].message}" if len(found) == 1 else f"{len(found)} things are wrong"
-        )
-        return _answer(request, 422, "invalid", "The request is not valid", detail, found)
+        detail = f"{found[0].where}: {found[0].message.rstrip('.')}."
+        if len(found) > 1:
+            detail = f"{len(found)} things are wrong; the first: {detail}"
+        return _answer(request, Row("invalid", 422, INVALID), detail, found)
 
-    async def refusal(request: Request, error: Exception) -> JSONResponse:
+    async def refusal(request: Request, error: Exception) -> Response:
         assert isinstance(error, Refusal)
-        return _answer(request, 422, "invalid", "The request is not valid", str(error), [error.problem])
+        return _answer(request, Row("invalid", 422, INVALID), str(error), [error.problem])
 
-    async def tabled(request: Request, error: Exception) -> JSONResponse:
-        slug, status, title = next(row[1:] for row in _TABLE if isinstance(error, row[0]))
-        code = getattr(error, "code", slug)
-        problem = Problem(code=code, message=str(error) or title)
-        return _answer(request, status, slug, title, str(error) or title, [problem])
+    async def tabled(request: Request, error: Exception) -> Response:
+        row = next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
+        problem = Problem(code=getattr(error, "code", row.slug), message=str(error), where=row.where)
+        return _answer(request, row, str(error), [problem])
 
-    async def http(request: Request, error: Exception) -> JSONResponse:
+    async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         title = HTTPStatus(error.status_code).phrase
-        slug = title.lower().replace(" ", "-")
-        return _answer(request, error.status_code, slug, title, str(error.detail), [], error.headers)
-
-    async def bug(request: Request, error: Exception) -> JSONResponse:
-        _log.error("request %s failed", request.state.request_id, exc_info=error)
-        detail = "The service has a fault of its own; tell its operator the request_id."
-        return _answer(request, 500, "internal", "Internal Server Error", detail, [])
+        row = Row(title.lower().replace(" ", "-"), error.status_code, title)
+        headers = error.headers or {}
+        methods = tuple(headers["Allow"].split(", ")) if "Allow" in headers else ()
+        problem = Problem(
+            code=f"request.{row.slug.replace('-', '_')}",
+            message=error.detail,
+            where="method" if methods else "body" if error.status_code == 400 else "path",
+            value=request.method if methods else None,
+            allowed=methods,
+            hint="/docs lists every path with its methods, fields and examples.",
+        )
+        return _answer(request, row, error.detail, [problem], headers)
 
     app.add_exception_handler(Refused, refused)
     app.add_exception_handler(RequestValidationError, unusable)
     app.add_exception_handler(Refusal, refusal)
-    for row in _TABLE:
-        app.add_exception_handler(row[0], tabled)
+    for kind in TABLE:
+        app.add_exception_handler(kind, tabled)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(Exception, bug)
+
+
+def fault(request: Request, error: Exception) -> Response:
+    """The answer where the service itself is at fault: nothing about how, which is for its log."""
+    _log.error("request %s failed", request.state.request_id, exc_info=error)
+    detail = "The service has a fault of its own; tell its operator the request_id."
+    problem = Problem(code="internal", message=detail)
+    return _answer(request, Row("internal", 500, "Internal Server Error"), detail, [problem])
+
+
+def _not_json(request: Request) -> Refused:
+    return Refused(
+        415,
+        "media-type",
+        "The body is not of a type that is read here",
+        Problem(
+            code="request.media_type",
+            message="the body must be JSON, and say so",
+            where="header.Content-Type",
+            value=request.headers.get("content-type"),
+            allowed=("application/json",),
+        ),
+        headers={"Accept": "application/json"},
+    )
 
 
 def _answer(
     request: Request,
-    status: int,
-    slug: str,
-    title: str,
+    row: Row,
     detail: str,
     problems: Sequence[Problem],
-    headers: Any = None,
-) -> JSONResponse:
+    headers: Mapping[str, str] | None = None,
+) -> Response:
     document = ProblemDocument(
-        type=f"urn:abdistill:problem:{slug}",
-        title=title,
-        status=status,
+        type=f"urn:abdistill:problem:{row.slug}",
+        title=row.title,
+        status=row.status,
         detail=detail,
         instance=request.url.path,
         request_id=request.state.request_id,
         errors=list(problems),
     )
     extra = dict(headers or {})
-    if status == HTTPStatus.UNAUTHORIZED:
+    if row.status == HTTPStatus.UNAUTHORIZED:
         extra["WWW-Authenticate"] = "Bearer"
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if row.status == HTTPStatus.SERVICE_UNAVAILABLE:
         extra["Retry-After"] = str(RETRY_SECONDS)
-    return JSONResponse(document.model_dump(mode="json"), status, extra, media_type=MEDIA_TYPE)
-
-
-def document(app: FastAPI) -> None:
-    """Put the problem document's schema, which every route's errors refer to, into the OpenAPI document."""
-    schema = app.openapi()["components"]["schemas"]
-    mine = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema |= mine.pop("$defs", {})
-    schema["ProblemDocument"] = mine
-
-
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": description,
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
-    }
-    for status, description in {
-        401: "No API key, or one that is not valid",
-        403: "The key's scopes do not allow this",
-        404: "No such object in this key's project",
-        409: "The object's state does not allow this",
-        422: "Something in the request is wrong; `errors` says what, where, and what is allowed",
-    }.items()
-}
-"""Documented on every route."""
+    # Pure ASCII: a value that is echoed may hold what UTF-8 cannot, like half of a surrogate pair.
+    return Response(json.dumps(document.model_dump()), row.status, extra, media_type=MEDIA_TYPE)

@@ -1,7 +1,8 @@
 """What is checked before a job is queued: what cannot work is refused here, not an hour later."""
 
-import hashlib
 from collections.abc import Iterator
+
+from starlette.concurrency import run_in_threadpool
 
 from abcore.specs.architectures import ImageShape, ModelSpec, Normalization
 from abcore.specs.refusals import Problem, Refusal
@@ -16,20 +17,25 @@ from store.jobs import NewJob
 from store.models import Dataset, Teacher
 
 
-def prepare_job(context: Context, project_id: str, body: JobCreate, idempotency_key: str | None) -> NewJob:
+async def prepare_job(
+    context: Context,
+    project_id: str,
+    body: JobCreate,
+    idempotency_key: str | None = None,
+    idempotency_hash: str | None = None,
+) -> NewJob:
     """Hold a request against its very teacher and dataset, and work out what the job would do.
 
     Raises:
         Refused: 422 with each thing that is wrong; 409 if the teacher or the dataset is not ready.
-        Refusal: the student cannot be built, or its taps cannot be paired.
+        DescriberUnavailable
     """
-    dataset = _ready_dataset(context, project_id, body.dataset)
-    teacher = None if body.teacher is None else _ready_teacher(context, project_id, body.teacher)
+    dataset, teacher = await run_in_threadpool(_inputs, context, project_id, body)
     report = DatasetReport.model_validate(dataset.report)
     wrong = list(_mismatches(body, teacher, report))
     if wrong:
         raise invalid(*wrong)
-    plan = _plan(context, body, teacher, report)
+    plan = await _plan(context, body, teacher, report)
     normalization = teacher.normalization if teacher is not None else None
     run = DistillRun(
         student=plan.student.spec.architecture,
@@ -49,10 +55,13 @@ def prepare_job(context: Context, project_id: str, body: JobCreate, idempotency_
         plan=plan.model_dump(mode="json"),
         priority=body.priority,
         idempotency_key=idempotency_key,
-        idempotency_hash=hashlib.sha256(body.model_dump_json().encode()).hexdigest()
-        if idempotency_key
-        else None,
+        idempotency_hash=idempotency_hash,
     )
+
+
+def _inputs(context: Context, project_id: str, body: JobCreate) -> tuple[Dataset, Teacher | None]:
+    dataset = _ready_dataset(context, project_id, body.dataset)
+    return dataset, None if body.teacher is None else _ready_teacher(context, project_id, body.teacher)
 
 
 def _ready_dataset(context: Context, project_id: str, dataset_id: str) -> Dataset:
@@ -102,8 +111,7 @@ def _require_ready(row: Teacher | Dataset, field: str) -> None:
         allowed=("ready",),
         hint=hint,
     )
-    title = "The teacher or dataset is not ready"
-    raise Refused(409, "not-ready", f"The {field} {row.id} is {row.state}.", [problem], title=title)
+    raise Refused(409, "not-ready", "The teacher or dataset is not ready", problem)
 
 
 def _mismatches(body: JobCreate, teacher: Teacher | None, report: DatasetReport) -> Iterator[Problem]:
@@ -118,14 +126,17 @@ def _mismatches(body: JobCreate, teacher: Teacher | None, report: DatasetReport)
             )
         return
     model = ModelSpec.model_validate(teacher.model)
-    if model.num_classes != len(report.classes):
+    # Logits are compared class by class; boundaries and DTL's extra head work across different classes.
+    finetune = body.recipe.finetune
+    if model.num_classes != len(report.classes) and finetune is not None and finetune.kd_weight > 0:
         yield Problem(
             code="teacher.classes",
             message=f"the teacher has {model.num_classes} classes and the dataset {len(report.classes)}",
             where="teacher",
             value=model.num_classes,
             allowed=(f"{len(report.classes)} classes",),
-            hint="Use the dataset's own teacher, or a dataset with the teacher's classes.",
+            hint="Use a teacher of the dataset's classes; or learn its boundaries only: recipe.finetune.kd_weight 0 "
+            "and cross_entropy_weight 1.",
         )
     if model.image != report.image:
         size = model.image.height if model.image.height == model.image.width else None
@@ -146,12 +157,12 @@ def _shape(image: ImageShape) -> str:
     return f"{image.channels}x{image.height}x{image.width} (channels x height x width)"
 
 
-def _plan(context: Context, body: JobCreate, teacher: Teacher | None, report: DatasetReport) -> JobPlan:
+async def _plan(context: Context, body: JobCreate, teacher: Teacher | None, report: DatasetReport) -> JobPlan:
     student = ModelSpec(architecture=body.student, image=report.image, num_classes=len(report.classes))
     try:
         if teacher is None:
-            return JobPlan(student=context.describer.describe(student))
-        plan = context.describer.plan(student, ModelSpec.model_validate(teacher.model), body.recipe)
+            return JobPlan(student=await context.describer.describe(student))
+        plan = await context.describer.plan(student, ModelSpec.model_validate(teacher.model), body.recipe)
     except Refusal as refusal:
         raise invalid(_in_request(refusal.problem)) from refusal
     return JobPlan.model_validate(plan.model_dump())

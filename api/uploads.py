@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import binascii
+import errno
 from collections.abc import AsyncIterator
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from store.ids import new_id
 from store.models import Dataset, Teacher
 
 BLOCK_BYTES = 4 * 2**20
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class UploadRoom(Protocol):
@@ -74,32 +76,40 @@ async def receive_blob(request: Request, blobs: BlobStore, key: str, most_bytes:
     """Store the request's body at `key`.
 
     Raises:
-        Refused: 413 larger than `most_bytes`; 422 empty, or not what the digest header says; 400 cut off. Then nothing
-            is at the key.
+        Refused: 411 its length is not told; 413 larger than `most_bytes`; 422 empty, or not what the digest header
+            says; 400 cut off; 507 no room. Then nothing is at the key.
     """
     expected = announced_sha256(request)
-    length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > most_bytes:
-        raise _too_large(int(length), most_bytes)
+    length = _announced_length(request, most_bytes)
     writing = blobs.writer(key)
-    writer = await run_in_threadpool(writing.__enter__)
     try:
-        size = await _write_all(request.stream(), writer, most_bytes)
-        if size == 0:
-            raise invalid(Problem(code="upload.empty", message="the body is empty", where="body"))
-        blob = await run_in_threadpool(writer.commit)
+        writer = await run_in_threadpool(writing.__enter__)
+        try:
+            size = await _write_all(request.stream(), writer, most_bytes)
+            if length is not None and size != length:
+                raise _cut_off(size, length)
+            if size == 0:
+                raise invalid(
+                    Problem(code="upload.empty", message="the body is empty", where="body", value=0)
+                )
+            blob = await run_in_threadpool(writer.commit)
+        finally:
+            await run_in_threadpool(writing.__exit__, None, None, None)
     except ClientDisconnect as error:
-        raise Refused(400, "upload-cut", "The upload was cut off before its end; send it again.") from error
-    finally:
-        await run_in_threadpool(writing.__exit__, None, None, None)
+        raise _cut_off(None, length) from error
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise _no_room() from error
     if expected is not None and blob.sha256 != expected:
         await run_in_threadpool(blobs.delete, key)
         raise invalid(
             Problem(
                 code="upload.digest",
                 message=f"the body has sha256 {blob.sha256}, the header says {expected}",
-                where="header.Content-Digest",
+                where=_digest_header(request),
                 value=expected,
+                allowed=(blob.sha256,),
                 hint="The file changed on its way or while it was sent; send it again.",
             )
         )
@@ -155,27 +165,81 @@ def announced_sha256(request: Request) -> str | None:
             Problem(
                 code="upload.digest",
                 message="the digest header is no sha256",
-                where="header.X-Content-SHA256" if plain is not None else "header.Content-Digest",
-                value=plain or structured,
+                where=_digest_header(request),
+                value=plain if plain is not None else structured,
                 allowed=("Content-Digest: sha-256=:BASE64:", "X-Content-SHA256: HEX"),
             )
         ) from error
     return digest.hex()
 
 
+def _digest_header(request: Request) -> str:
+    return "header.X-Content-SHA256" if "x-content-sha256" in request.headers else "header.Content-Digest"
+
+
+def _announced_length(request: Request, most_bytes: int) -> int | None:
+    """Return the Content-Length; None for a chunked body, which has none."""
+    length = request.headers.get("content-length")
+    if length is None and "transfer-encoding" not in request.headers:
+        raise Refused(
+            411,
+            "length-required",
+            "The request does not say how long its body is",
+            Problem(
+                code="upload.length",
+                message="there is no body, or its length is not told",
+                where="header.Content-Length",
+                allowed=("Content-Length: BYTES", "Transfer-Encoding: chunked"),
+            ),
+        )
+    if length is None:
+        return None
+    if int(length) > most_bytes:  # the server has checked that it is a number
+        raise _too_large(int(length), most_bytes)
+    return int(length)
+
+
+def _cut_off(size: int | None, length: int | None) -> Refused:
+    return Refused(
+        400,
+        "upload-cut",
+        "The upload was cut off",
+        Problem(
+            code="upload.cut",
+            message="the body ended before its end",
+            where="body",
+            value=size,
+            allowed=(f"{length} bytes",) if length is not None else (),
+            hint="Nothing was kept; send it again.",
+        ),
+    )
+
+
+def _no_room() -> Refused:
+    return Refused(
+        507,
+        "no-room",
+        "The service has no room for the file",
+        Problem(
+            code="upload.no_room",
+            message="the disk of the service is full",
+            where="body",
+            hint="Nothing was kept. Let the operator make room, or delete teachers and datasets; then send it again.",
+        ),
+    )
+
+
 def _too_large(size: int, most_bytes: int) -> Refused:
     return Refused(
         413,
         "too-large",
-        f"The body has at least {size:,} bytes; {most_bytes:,} are accepted.",
-        [
-            Problem(
-                code="upload.too_large",
-                message="the upload is too large",
-                where="body",
-                value=size,
-                allowed=(f"<= {most_bytes} bytes",),
-                hint="Send a smaller file, or let the operator raise ABDISTILL_MAX_UPLOAD_BYTES.",
-            )
-        ],
+        "The body is too large",
+        Problem(
+            code="upload.too_large",
+            message=f"the upload has {size:,} bytes or more; {most_bytes:,} are accepted",
+            where="body",
+            value=size,
+            allowed=(f"<= {most_bytes} bytes",),
+            hint="Send a smaller file, or let the operator raise ABDISTILL_MAX_UPLOAD_BYTES.",
+        ),
     )

@@ -1,17 +1,18 @@
 """pydantic's errors, told in the caller's terms: the field, the value, what is allowed."""
 
 import difflib
+import math
 import re
-from collections.abc import Mapping, Sequence
-from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from collections.abc import Collection, Mapping, Sequence
+from types import NoneType
+from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
 
 from abcore.specs.refusals import Problem
+from api.fields import fields_at, tags_at
 
 _QUOTED = re.compile(r"'([^']*)'")
 _LIMITS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "min_length": "length >=", "max_length": "length <="}
@@ -20,39 +21,80 @@ _MOST_VALUE_CHARACTERS = 200
 
 def problems_of(error: RequestValidationError, request: Request) -> list[Problem]:
     """One problem for each thing that is wrong with a request."""
-    return [_problem(one, error.body, request) for one in error.errors()]
+    found = error.errors()
+    return [_problem(one, error.body, request) for one in found if not _follows(one, found)]
+
+
+async def refuse_unknown_queries(request: Request) -> None:
+    """A query parameter that is misspelt would be ignored, and the answer be one to another question.
+
+    Raises:
+        RequestValidationError: as for a field of a body that is not known.
+    """
+    known = _query_names(request)
+    unknown = [name for name in request.query_params if name not in known]
+    if unknown:
+        raise RequestValidationError(
+            [
+                {"type": "extra_forbidden", "loc": ("query", name), "input": request.query_params[name]}
+                for name in unknown
+            ]
+        )
 
 
 def _problem(one: Mapping[str, Any], body: Any, request: Request) -> Problem:
+    kind = one["type"]
     source, *loc = one["loc"]
-    in_body = source == "body"
-    where = ".".join(_path(loc, body, one["type"]) if in_body else [str(source), *map(str, loc)])
+    path = _path(loc, body, kind) if source == "body" else [str(source), *map(str, loc)]
+    value = one.get("input")
     allowed, hint = _allowed(one), None
-    if one["type"] == "extra_forbidden" and in_body:
-        fields = _fields_at(_body_model(request), loc[:-1], body)
-        near = difflib.get_close_matches(str(loc[-1]), fields, n=1)
-        allowed = tuple(fields)
-        hint = (
-            f"Did you mean {near[0]!r}?" if near else "Remove it; fields that are not known are not ignored."
-        )
+    match kind:
+        case "extra_forbidden":
+            if source == "body":
+                allowed = tuple(fields_at(_body_model(request), loc[:-1], body))
+            else:
+                allowed = _query_names(request)
+            hint = _near(path[-1], allowed) or "Remove it; what is not known is not ignored."
+        case "union_tag_invalid" | "union_tag_not_found":
+            tag = _QUOTED.findall(one["ctx"]["discriminator"])[0]
+            path.append(tag)
+            value = value.get(tag) if isinstance(value, dict) else None
+            allowed = allowed or tuple(tags_at(_body_model(request), loc, body, tag))
+            hint = _near(value, allowed)
+        case "missing" | "json_invalid":
+            value = None
+        case _:
+            hint = _near(value, allowed)
     return Problem(
-        code=f"request.{one['type']}",
+        code=f"request.{kind}",
         message=_message(one),
-        where=where or "body",
-        value=_short(one.get("input")) if one["type"] != "missing" else None,
+        where=".".join(path) or "body",
+        value=_short(value),
         allowed=allowed,
         hint=hint,
     )
 
 
+def _follows(one: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a list is called too short only because pydantic had left out its items that are wrong themselves."""
+    loc = one["loc"]
+    return one["type"] == "too_short" and any(
+        len(other["loc"]) > len(loc) and other["loc"][: len(loc)] == loc for other in found
+    )
+
+
 def _message(one: Mapping[str, Any]) -> str:
     match one["type"]:
+        case "extra_forbidden" if one["loc"][0] == "query":
+            return "there is no such query parameter"
         case "extra_forbidden":
             return "there is no such field"
-        case "missing":
+        case "missing" | "union_tag_not_found":
             return "this field is required"
+        case "union_tag_invalid":
+            return "no kind has this tag"
         case "json_invalid":
-            return f"the body is not JSON: {one['ctx']['error']}"
+            return f"the body is not JSON: {one['ctx']['error']} (at character {one['loc'][-1]})"
         case _:
             message = str(one["msg"]).removeprefix("Value error, ")
             return message[:1].lower() + message[1:]
@@ -67,11 +109,19 @@ def _allowed(one: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(_QUOTED.findall(str(expected))) or (str(expected),)
     if "pattern" in context:
         return (str(context["pattern"]),)
-    return tuple(f"{sign} {context[name]}" for name, sign in _LIMITS.items() if name in context)
+    limits = {sign: context[name] for name, sign in _LIMITS.items() if name in context}
+    return tuple(f"{sign} {int(limit) if limit == int(limit) else limit}" for sign, limit in limits.items())
+
+
+def _near(value: Any, names: Collection[str]) -> str | None:
+    near = difflib.get_close_matches(value, names, n=1) if isinstance(value, str) else []
+    return f"Did you mean {near[0]!r}?" if near else None
 
 
 def _path(loc: Sequence[Any], body: Any, kind: str) -> list[str]:
     """The place as the caller wrote it: pydantic also names the branch of a union that it took, which nobody sent."""
+    if kind == "json_invalid":
+        return []
     path: list[str] = []
     here = body
     for place, part in enumerate(loc):
@@ -80,6 +130,8 @@ def _path(loc: Sequence[Any], body: Any, kind: str) -> list[str]:
             here = here[part]
         elif isinstance(here, list) and isinstance(part, int):
             here = here[part] if part < len(here) else None
+        elif isinstance(here, list):
+            continue  # the branch is called like the field that was taken for it
         elif not (last and kind in ("missing", "extra_forbidden")) and isinstance(here, dict):
             continue
         path.append(str(part))
@@ -87,7 +139,7 @@ def _path(loc: Sequence[Any], body: Any, kind: str) -> list[str]:
 
 
 def _short(value: Any) -> Any:
-    if isinstance(value, bool | int | float | NoneType):
+    if isinstance(value, bool | int | NoneType) or (isinstance(value, float) and math.isfinite(value)):
         return value
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= _MOST_VALUE_CHARACTERS else text[:_MOST_VALUE_CHARACTERS] + "…"
@@ -100,34 +152,6 @@ def _body_model(request: Request) -> Any:
     return None
 
 
-def _fields_at(model: Any, loc: Sequence[Any], body: Any) -> list[str]:
-    """The fields that the model has at this place of the body."""
-    candidates = _models(model)
-    here = body
-    for part in loc:
-        if isinstance(here, dict) and part not in here:
-            continue  # the name of a union's branch
-        deeper = [m.model_fields[part].annotation for m in candidates if part in m.model_fields]
-        candidates = [found for annotation in deeper for found in _models(annotation)]
-        here = here[part] if isinstance(here, dict) else here
-    if isinstance(here, dict):
-        candidates = [m for m in candidates if _could_be(m, here)] or candidates
-    return sorted({name for m in candidates for name in m.model_fields})
-
-
-def _could_be(model: type[BaseModel], given: Mapping[str, Any]) -> bool:
-    """Whether the tags that were given (`arch`, `name`) are those of this branch."""
-    tags = {name: get_args(field.annotation) for name, field in model.model_fields.items()}
-    return all(
-        given[name] in values
-        for name, values in tags.items()
-        if values and name in ("arch",) and name in given
-    )
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if get_origin(annotation) in (Union, UnionType, Annotated):
-        return [found for part in get_args(annotation) for found in _models(part)]
-    return []
+def _query_names(request: Request) -> tuple[str, ...]:
+    route = request.scope.get("route")
+    return tuple(field.alias for field in route.dependant.query_params) if isinstance(route, APIRoute) else ()

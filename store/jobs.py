@@ -64,7 +64,9 @@ def submit(db: Database, new: NewJob) -> Submitted:
     """
     try:
         with db.write() as session:
-            if earlier := _earlier(session, new):
+            if earlier := _earlier(
+                session, new.project_id, new.idempotency_key, new.idempotency_hash
+            ):
                 return Submitted(earlier, replayed=True)
             _require_ready(session, Teacher, "teacher", new.project_id, new.teacher_id)
             _require_ready(session, Dataset, "dataset", new.project_id, new.dataset_id)
@@ -72,10 +74,22 @@ def submit(db: Database, new: NewJob) -> Submitted:
     except IntegrityError:
         # On PostgreSQL a concurrent duplicate is seen only when the unique index refuses ours.
         with db.read() as session:
-            earlier = _earlier(session, new)
+            earlier = _earlier(session, new.project_id, new.idempotency_key, new.idempotency_hash)
         if earlier is None:
             raise
         return Submitted(earlier, replayed=True)
+
+
+def submitted_before(
+    db: Database, project_id: str, idempotency_key: str, idempotency_hash: str
+) -> Job | None:
+    """Return the job of an earlier request with this key, before anything is checked that may have changed since.
+
+    Raises:
+        IdempotencyConflict: the key was used with another body.
+    """
+    with db.read() as session:
+        return _earlier(session, project_id, idempotency_key, idempotency_hash)
 
 
 def get(db: Database, project_id: str, job_id: str) -> Job:
@@ -193,15 +207,13 @@ def _stop(
         return change(session, Fence.of(job), [asked], stop_requested=request)
 
 
-def _earlier(session: Session, new: NewJob) -> Job | None:
-    if new.idempotency_key is None:
+def _earlier(session: Session, project_id: str, key: str | None, body_hash: str | None) -> Job | None:
+    if key is None:
         return None
-    job = session.scalar(
-        select(Job).where(Job.project_id == new.project_id, Job.idempotency_key == new.idempotency_key)
-    )
-    if job is not None and job.idempotency_hash != new.idempotency_hash:
+    job = session.scalar(select(Job).where(Job.project_id == project_id, Job.idempotency_key == key))
+    if job is not None and job.idempotency_hash != body_hash:
         raise IdempotencyConflict(
-            f"Idempotency-Key {new.idempotency_key!r} was used before, for job {job.id}, with another request body: "
+            f"Idempotency-Key {key!r} was used before, for job {job.id}, with another request body: "
             "use a new key for a new request."
         )
     return job

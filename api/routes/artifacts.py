@@ -4,21 +4,21 @@ from fastapi import APIRouter, Request, Response
 
 from api.auth import Reader
 from api.context import ContextDep
+from api.documentation import refusals
 from api.downloads import send_artifact
 from api.routes.jobs import find
-from api.schemas.common import Page
-from api.schemas.jobs import Artifact
+from api.schemas.jobs import Artifact, ArtifactPage
 from store import artifacts
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/artifacts", tags=["jobs"])
 
 
-@router.get("", operation_id="list_job_artifacts")
-def list_(job_id: str, context: ContextDep, caller: Reader) -> Page[Artifact]:
+@router.get("", operation_id="list_job_artifacts", responses=refusals(404))
+def list_(job_id: str, context: ContextDep, caller: Reader) -> ArtifactPage:
     """List a job's files: checkpoints while it runs, its outputs when it has succeeded."""
     find(context, caller.project_id, job_id)
     rows = artifacts.list_(context.db, caller.project_id, job_id)
-    return Page(data=[Artifact.model_validate(row) for row in rows], has_more=False)
+    return ArtifactPage(data=[Artifact.model_validate(row) for row in rows], has_more=False)
 
 
 @router.head("/{name}", operation_id="head_job_artifact", include_in_schema=False)
@@ -30,7 +30,7 @@ def list_(job_id: str, context: ContextDep, caller: Reader) -> Page[Artifact]:
         200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
         206: {"description": "The range that was asked for"},
         304: {"description": "The caller has it already"},
-        416: {"description": "The range begins beyond the end"},
+        **refusals(404, 410, 416),
     },
 )
 def download(job_id: str, name: str, request: Request, context: ContextDep, caller: Reader) -> Response:

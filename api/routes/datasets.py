@@ -3,19 +3,18 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from api.auth import Reader, Submitter
 from api.context import ContextDep
-from api.schemas.common import Page
-from api.schemas.uploads import Dataset, DatasetCreate
+from api.documentation import UPLOAD, refusals
+from api.schemas.uploads import Dataset, DatasetCreate, DatasetPage
 from api.uploads import receive_content
 from store import datasets
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
 
-@router.post("", status_code=201, operation_id="create_dataset")
+@router.post("", status_code=201, operation_id="create_dataset", responses=refusals(413, 415))
 def create(body: DatasetCreate, context: ContextDep, caller: Submitter, response: Response) -> Dataset:
     """Announce a dataset; its archive follows by `PUT /v1/datasets/{id}/content`."""
     row = datasets.create(
@@ -36,23 +35,29 @@ def list_(
     caller: Reader,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: str | None = None,
-) -> Page[Dataset]:
+) -> DatasetPage:
     """List datasets, newest first."""
     page = datasets.list_(context.db, caller.project_id, limit=limit, cursor=cursor)
-    return Page(
+    return DatasetPage(
         data=[Dataset.model_validate(row) for row in page.items],
         has_more=page.next_cursor is not None,
         next_cursor=page.next_cursor,
     )
 
 
-@router.get("/{dataset_id}", operation_id="get_dataset")
+@router.get("/{dataset_id}", operation_id="get_dataset", responses=refusals(404))
 def get(dataset_id: str, context: ContextDep, caller: Reader) -> Dataset:
     """Show a dataset: `ready` with a report, or `invalid` with its problems."""
     return Dataset.model_validate(datasets.get(context.db, caller.project_id, dataset_id))
 
 
-@router.put("/{dataset_id}/content", status_code=202, operation_id="upload_dataset")
+@router.put(
+    "/{dataset_id}/content",
+    status_code=202,
+    operation_id="upload_dataset",
+    responses=refusals(400, 404, 409, 411, 413, 507),
+    openapi_extra=UPLOAD,
+)
 async def upload(dataset_id: str, request: Request, context: ContextDep, caller: Submitter) -> Dataset:
     """Send the file as the raw body: a .zip or .tar(.gz) of class folders, an .npz, or an archive of idx files.
 
@@ -63,9 +68,9 @@ async def upload(dataset_id: str, request: Request, context: ContextDep, caller:
     return Dataset.model_validate(row)
 
 
-@router.delete("/{dataset_id}", status_code=204, operation_id="delete_dataset")
-async def delete(dataset_id: str, context: ContextDep, caller: Submitter) -> None:
+@router.delete("/{dataset_id}", status_code=204, operation_id="delete_dataset", responses=refusals(404, 409))
+def delete(dataset_id: str, context: ContextDep, caller: Submitter) -> None:
     """Delete a dataset and its files. Refused while a job that has not ended needs it."""
-    row = await run_in_threadpool(datasets.delete, context.db, caller.project_id, dataset_id)
+    row = datasets.delete(context.db, caller.project_id, dataset_id)
     if row.blob_key is not None:
-        await run_in_threadpool(context.blobs.delete, row.blob_key)
+        context.blobs.delete(row.blob_key)

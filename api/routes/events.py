@@ -6,25 +6,25 @@ from fastapi import APIRouter, Query
 
 from api.auth import Reader
 from api.context import ContextDep
+from api.documentation import refusals
 from api.routes.jobs import find
-from api.schemas.common import Page
-from api.schemas.jobs import Event
+from api.schemas.jobs import Event, EventPage
 from store import progress
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/events", tags=["jobs"])
 
 
-@router.get("", operation_id="list_job_events")
+@router.get("", operation_id="list_job_events", responses=refusals(404))
 def list_(
     job_id: str,
     context: ContextDep,
     caller: Reader,
     after: Annotated[int, Query(ge=0, description="Events with a larger `seq` only.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> Page[Event]:
+) -> EventPage:
     """List events, oldest first; the last one's `seq` is where to go on."""
     find(context, caller.project_id, job_id)
     rows = progress.events(context.db, caller.project_id, job_id, after, limit + 1)
     shown = [Event.model_validate(row) for row in rows[:limit]]
     has_more = len(rows) > limit
-    return Page(data=shown, has_more=has_more, next_cursor=str(shown[-1].seq) if has_more else None)
+    return EventPage(data=shown, has_more=has_more, next_cursor=str(shown[-1].seq) if has_more else None)

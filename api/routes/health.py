@@ -1,14 +1,19 @@
 """Is the process alive, and can it serve?"""
 
+import logging
 import socket
 from collections.abc import Callable
+from functools import cache
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Response
 
 from api.context import Context, ContextDep
-from api.schemas.common import Answer
+from api.schemas.base import Answer
+from store.schema import head as _head
 
+head = cache(_head)  # reads the migrations' files, which do not change while the process runs
+_log = logging.getLogger(__name__)
 router = APIRouter(tags=["health"])
 
 
@@ -39,9 +44,9 @@ def healthz() -> Health:
 def readyz(context: ContextDep, response: Response) -> Readiness:
     """Whether requests can be served: 503 where the database or the blob store is away."""
     parts = {
-        "database": _check(lambda: _database(context)),
-        "blobs": _check(lambda: context.blobs.exists("readyz/probe")),
-        "broker": _check(lambda: _broker(context.settings.broker_url)),
+        "database": _check("database", lambda: _database(context)),
+        "blobs": _check("blobs", lambda: _blobs(context)),
+        "broker": _check("broker", lambda: _broker(context.settings.broker_url)),
         "describer": "ok" if context.describer.ready else "starting",
     }
     ready = parts["database"] == parts["blobs"] == "ok"
@@ -49,22 +54,37 @@ def readyz(context: ContextDep, response: Response) -> Readiness:
     return Readiness(status="ok" if ready else "not ready", parts=parts)
 
 
-def _check(part: Callable[[], object]) -> str:
+class _Unready(Exception):
+    """Something that everybody may know: this page asks for no key."""
+
+
+def _check(part: str, probe: Callable[[], None]) -> str:
     try:
-        part()
+        probe()
+    except _Unready as reason:
+        return str(reason)
     except Exception as error:  # whatever is wrong with a part is this page's news
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        # What a driver says may hold addresses and user names: that is for the log.
+        _log.warning("%s is away: %s", part, error)
+        return f"away ({type(error).__name__}; the service's log says more)"
     return "ok"
 
 
 def _database(context: Context) -> None:
-    if context.db.schema_revision() is None:
-        raise RuntimeError("there are no tables: run `abdistill-server migrate`")
+    revision = context.db.schema_revision()
+    if revision != head():
+        state = "has no tables" if revision is None else "is at another version's tables"
+        raise _Unready(f"the database {state}: run `abdistill-server migrate`")
+
+
+def _blobs(context: Context) -> None:
+    with context.blobs.writer("readyz/probe") as probe:  # forgotten again, as it is not committed
+        probe.write(b"?")
 
 
 def _broker(url: str | None) -> None:
     if url is None:
-        raise RuntimeError("none is configured: workers find jobs by polling")
+        raise _Unready("none is configured: workers find jobs by polling")
     parts = urlsplit(url)
     if parts.scheme == "redis+socket":
         with socket.socket(socket.AF_UNIX) as probe:

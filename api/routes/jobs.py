@@ -4,15 +4,17 @@ import hashlib
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from api.auth import Reader, Submitter
 from api.context import Context, ContextDep
+from api.documentation import refusals
 from api.downloads import matches
-from api.schemas.common import Page
-from api.schemas.jobs import Job, JobCreate, JobState
+from api.schemas.jobs import Job, JobCreate, JobPage, JobState
 from api.submission import prepare_job
 from store import jobs
 from store.errors import NotFound
+from store.jobs import NewJob, Submitted
 from store.models import Job as JobRow
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -30,9 +32,15 @@ IdempotencyKey = Annotated[
 
 
 @router.post(
-    "", status_code=201, operation_id="create_job", responses={200: {"model": Job, "description": "Replayed"}}
+    "",
+    status_code=201,
+    operation_id="create_job",
+    responses={
+        200: {"model": Job, "description": "The job of an earlier request with this Idempotency-Key"},
+        **refusals(409, 413, 415, 503),
+    },
 )
-def create(
+async def create(
     body: JobCreate,
     context: ContextDep,
     caller: Submitter,
@@ -40,13 +48,16 @@ def create(
     idempotency_key: IdempotencyKey = None,
 ) -> Job:
     """Queue a distillation. Everything is checked against the very teacher and dataset before it is queued."""
-    new = prepare_job(context, caller.project_id, body, idempotency_key)
-    submitted = jobs.submit(context.db, new)
-    if not submitted.replayed:
-        context.doorbell.ring()
-    response.status_code = 200 if submitted.replayed else 201
-    response.headers["Location"] = f"/v1/jobs/{submitted.job.id}"
-    return Job.of(submitted.job)
+    body_hash = None
+    if idempotency_key is not None:
+        body_hash = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+        earlier = await run_in_threadpool(
+            jobs.submitted_before, context.db, caller.project_id, idempotency_key, body_hash
+        )
+        if earlier is not None:
+            return _created(response, Submitted(earlier, replayed=True))
+    new = await prepare_job(context, caller.project_id, body, idempotency_key, body_hash)
+    return _created(response, await run_in_threadpool(_submit, context, new))
 
 
 @router.get("", operation_id="list_jobs")
@@ -56,17 +67,22 @@ def list_(
     state: JobState | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: str | None = None,
-) -> Page[Job]:
+) -> JobPage:
     """List jobs, newest first."""
     page = jobs.list_jobs(context.db, caller.project_id, state=state, limit=limit, cursor=cursor)
-    return Page(
+    return JobPage(
         data=[Job.of(row) for row in page.items],
         has_more=page.next_cursor is not None,
         next_cursor=page.next_cursor,
     )
 
 
-@router.get("/{job_id}", operation_id="get_job", response_model=Job)
+@router.get(
+    "/{job_id}",
+    operation_id="get_job",
+    response_model=Job,
+    responses={304: {"description": "Nothing has changed"}, **refusals(404)},
+)
 def get(job_id: str, request: Request, context: ContextDep, caller: Reader) -> Response:
     """Show a job. Send the answer's ETag back as If-None-Match: 304 while nothing has changed."""
     content = Job.of(find(context, caller.project_id, job_id)).model_dump_json().encode()
@@ -77,11 +93,24 @@ def get(job_id: str, request: Request, context: ContextDep, caller: Reader) -> R
     return Response(content, headers=headers, media_type="application/json")
 
 
-@router.post("/{job_id}/cancel", operation_id="cancel_job")
+@router.post("/{job_id}/cancel", operation_id="cancel_job", responses=refusals(404, 409))
 def cancel(job_id: str, context: ContextDep, caller: Submitter) -> Job:
     """Cancel a job: at once while it waits, within seconds while it runs."""
     find(context, caller.project_id, job_id)
     return Job.of(jobs.request_cancel(context.db, caller.project_id, job_id))
+
+
+def _submit(context: Context, new: NewJob) -> Submitted:
+    submitted = jobs.submit(context.db, new)
+    if not submitted.replayed:
+        context.doorbell.ring()
+    return submitted
+
+
+def _created(response: Response, submitted: Submitted) -> Job:
+    response.status_code = 200 if submitted.replayed else 201
+    response.headers["Location"] = f"/v1/jobs/{submitted.job.id}"
+    return Job.of(submitted.job)
 
 
 def find(context: Context, project_id: str, job_id: str) -> JobRow:

@@ -6,15 +6,15 @@ from fastapi import APIRouter, Query
 
 from api.auth import Reader
 from api.context import ContextDep
+from api.documentation import refusals
 from api.routes.jobs import find
-from api.schemas.common import Page
-from api.schemas.jobs import Metric
+from api.schemas.jobs import Metric, MetricPage
 from store import progress
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/metrics", tags=["jobs"])
 
 
-@router.get("", operation_id="list_job_metrics")
+@router.get("", operation_id="list_job_metrics", responses=refusals(404))
 def list_(
     job_id: str,
     context: ContextDep,
@@ -23,13 +23,13 @@ def list_(
     phase: Annotated[str | None, Query(examples=["finetune"])] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     cursor: str | None = None,
-) -> Page[Metric]:
+) -> MetricPage:
     """List figures by phase, name and step."""
     find(context, caller.project_id, job_id)
     page = progress.metrics(
         context.db, caller.project_id, job_id, name=name, phase=phase, limit=limit, after=cursor
     )
-    return Page(
+    return MetricPage(
         data=[Metric.model_validate(row) for row in page.items],
         has_more=page.next_cursor is not None,
         next_cursor=page.next_cursor,

@@ -8,21 +8,26 @@ from starlette.concurrency import run_in_threadpool
 from abcore.specs.refusals import Problem, Refusal
 from api.auth import Reader, Submitter
 from api.context import ContextDep
+from api.documentation import UPLOAD, refusals
 from api.problems import invalid
-from api.schemas.common import Page
-from api.schemas.uploads import Teacher, TeacherCreate
+from api.schemas.uploads import Teacher, TeacherCreate, TeacherPage
 from api.uploads import receive_content
 from store import teachers
 
 router = APIRouter(prefix="/v1/teachers", tags=["teachers"])
 
 
-@router.post("", status_code=201, operation_id="create_teacher")
-def create(body: TeacherCreate, context: ContextDep, caller: Submitter, response: Response) -> Teacher:
+@router.post("", status_code=201, operation_id="create_teacher", responses=refusals(413, 415, 503))
+async def create(body: TeacherCreate, context: ContextDep, caller: Submitter, response: Response) -> Teacher:
     """Announce a teacher; its checkpoint follows by `PUT /v1/teachers/{id}/content`."""
-    _check(body, context)
-    row = teachers.create(
-        context.db, caller.project_id, name=body.name, model=body.model, normalization=body.normalization
+    await _check(body, context)
+    row = await run_in_threadpool(
+        teachers.create,
+        context.db,
+        caller.project_id,
+        name=body.name,
+        model=body.model,
+        normalization=body.normalization,
     )
     response.headers["Location"] = f"/v1/teachers/{row.id}"
     return Teacher.model_validate(row)
@@ -34,23 +39,29 @@ def list_(
     caller: Reader,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: str | None = None,
-) -> Page[Teacher]:
+) -> TeacherPage:
     """List teachers, newest first."""
     page = teachers.list_(context.db, caller.project_id, limit=limit, cursor=cursor)
-    return Page(
+    return TeacherPage(
         data=[Teacher.model_validate(row) for row in page.items],
         has_more=page.next_cursor is not None,
         next_cursor=page.next_cursor,
     )
 
 
-@router.get("/{teacher_id}", operation_id="get_teacher")
+@router.get("/{teacher_id}", operation_id="get_teacher", responses=refusals(404))
 def get(teacher_id: str, context: ContextDep, caller: Reader) -> Teacher:
     """Show a teacher: `ready` with a report, or `invalid` with its problems."""
     return Teacher.model_validate(teachers.get(context.db, caller.project_id, teacher_id))
 
 
-@router.put("/{teacher_id}/content", status_code=202, operation_id="upload_teacher")
+@router.put(
+    "/{teacher_id}/content",
+    status_code=202,
+    operation_id="upload_teacher",
+    responses=refusals(400, 404, 409, 411, 413, 507),
+    openapi_extra=UPLOAD,
+)
 async def upload(teacher_id: str, request: Request, context: ContextDep, caller: Submitter) -> Teacher:
     """Send the checkpoint as the raw body: .safetensors, or a .pt/.pth state dict. Verification begins by itself.
 
@@ -61,15 +72,15 @@ async def upload(teacher_id: str, request: Request, context: ContextDep, caller:
     return Teacher.model_validate(row)
 
 
-@router.delete("/{teacher_id}", status_code=204, operation_id="delete_teacher")
-async def delete(teacher_id: str, context: ContextDep, caller: Submitter) -> None:
+@router.delete("/{teacher_id}", status_code=204, operation_id="delete_teacher", responses=refusals(404, 409))
+def delete(teacher_id: str, context: ContextDep, caller: Submitter) -> None:
     """Delete a teacher and its files. Refused while a job that has not ended needs it."""
-    row = await run_in_threadpool(teachers.delete, context.db, caller.project_id, teacher_id)
+    row = teachers.delete(context.db, caller.project_id, teacher_id)
     if row.blob_key is not None:
-        await run_in_threadpool(context.blobs.delete, row.blob_key)
+        context.blobs.delete(row.blob_key)
 
 
-def _check(body: TeacherCreate, context: ContextDep) -> None:
+async def _check(body: TeacherCreate, context: ContextDep) -> None:
     """Refuse what no checkpoint could fit before anybody uploads one."""
     architecture, image = body.model.architecture, body.model.image
     if architecture.arch == "auto":
@@ -93,7 +104,7 @@ def _check(body: TeacherCreate, context: ContextDep) -> None:
             )
         )
     try:
-        context.describer.describe(body.model)
+        await context.describer.describe(body.model)
     except Refusal as refusal:
         where = f"model.{refusal.problem.where}" if refusal.problem.where else "model"
         raise invalid(refusal.problem.model_copy(update={"where": where})) from refusal

@@ -2,22 +2,41 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
+from pydantic.config import JsonDict
 
 from abcore.specs.architectures import Architecture
 from abcore.specs.recipes import Recipe
 from abcore.specs.refusals import Problem
 from abcore.specs.reports import DistillReport, ModelDescription, TapPair
 from abcore.specs.runs import Outputs
-from api.schemas.common import Answer, Body, Name, Time
+from api.schemas.base import Answer, Body, Name, Page, Time
 from store.models import Job as JobRow
 
 JobState = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
 Label = Annotated[str, Field(min_length=1, max_length=63)]
 
 
+DISTILL_EXAMPLE: JsonDict = {
+    "name": "digits, an eighth of the size",
+    "teacher": "tch_01KAQ8Z0V6M2Y6E9N1T4C7R5WB",
+    "dataset": "dst_01KAQ8Z0V6M2Y6E9N1T4C7R5WB",
+    "student": {"arch": "wide_resnet", "depth": 10, "width": 1},
+    "recipe": {"transfer": {"epochs": 10}, "finetune": {"epochs": 30, "kd_weight": 1.0, "temperature": 3.0}},
+    "labels": {"team": "vision"},
+}
+ALONE_EXAMPLE: JsonDict = {
+    "name": "the same student without a teacher",
+    "dataset": "dst_01KAQ8Z0V6M2Y6E9N1T4C7R5WB",
+    "student": {"arch": "wide_resnet", "depth": 10, "width": 1},
+    "recipe": {"transfer": None, "finetune": {"epochs": 40, "cross_entropy_weight": 1.0, "kd_weight": 0.0}},
+}
+
+
 class JobCreate(Body):
     """A distillation: train `student` on `dataset` with what `teacher` knows."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [DISTILL_EXAMPLE, ALONE_EXAMPLE]})
 
     teacher: str | None = Field(
         default=None,
@@ -122,3 +141,19 @@ class Artifact(Answer):
     size_bytes: int
     sha256: str
     created_at: Time
+
+
+class JobPage(Page[Job]):
+    """Part of a list of jobs."""
+
+
+class EventPage(Page[Event]):
+    """Part of a list of events."""
+
+
+class MetricPage(Page[Metric]):
+    """Part of a list of metrics."""
+
+
+class ArtifactPage(Page[Artifact]):
+    """Part of a list of artifacts."""

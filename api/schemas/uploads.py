@@ -2,16 +2,17 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
+from pydantic.config import JsonDict
 
 from abcore.specs.architectures import ModelSpec, Normalization
 from abcore.specs.refusals import Problem
 from abcore.specs.reports import DatasetReport, TeacherReport
-from api.schemas.common import Answer, Body, Name, Time
+from api.schemas.base import Answer, Body, Name, Page, Time
 
 UploadState = Literal["pending", "ready", "invalid"]
 
-MODEL_EXAMPLE = {
+MODEL_EXAMPLE: JsonDict = {
     "architecture": {"arch": "wide_resnet", "depth": 16, "width": 2},
     "image": {"channels": 1, "height": 8, "width": 8},
     "num_classes": 10,
@@ -20,6 +21,18 @@ MODEL_EXAMPLE = {
 
 class TeacherCreate(Body):
     """Announces a teacher: which network its checkpoint is of. The checkpoint follows by `PUT .../content`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "digits teacher",
+                    "model": MODEL_EXAMPLE,
+                    "normalization": {"mean": [0.305], "std": [0.376]},
+                }
+            ]
+        }
+    )
 
     name: Name = Field(examples=["digits teacher"])
     model: ModelSpec = Field(examples=[MODEL_EXAMPLE])
@@ -32,6 +45,12 @@ class TeacherCreate(Body):
 
 class DatasetCreate(Body):
     """Announces a dataset. Its archive follows by `PUT .../content`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"name": "digits", "filename": "digits.npz", "holdout_fraction": 0.2}]
+        }
+    )
 
     name: Name = Field(examples=["digits"])
     filename: str = Field(
@@ -84,3 +103,11 @@ class Dataset(Upload):
     object: Literal["dataset"] = "dataset"
     options: dict[str, str | int | float | None]
     report: DatasetReport | None
+
+
+class TeacherPage(Page[Teacher]):
+    """Part of a list of teachers."""
+
+
+class DatasetPage(Page[Dataset]):
+    """Part of a list of datasets."""

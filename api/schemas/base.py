@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from abcore.specs.refusals import Problem
 
@@ -34,7 +35,10 @@ Item = TypeVar("Item", bound=Answer)
 
 
 class Page(Answer, Generic[Item]):
-    """Part of a list. Ask again with `cursor=next_cursor` while `has_more`."""
+    """Part of a list. Ask again with `cursor=next_cursor` while `has_more`.
+
+    A subclass for each kind gives its schema a name that a generated client can show.
+    """
 
     object: Literal["list"] = "list"
     data: list[Item]
@@ -42,8 +46,30 @@ class Page(Answer, Generic[Item]):
     next_cursor: str | None = None
 
 
+PROBLEM_EXAMPLE: JsonDict = {
+    "type": "urn:abdistill:problem:invalid",
+    "title": "The request is not valid",
+    "status": 422,
+    "detail": "student.widht: there is no such field.",
+    "instance": "/v1/jobs",
+    "request_id": "5f2b7c0e9d3a4f6c8b1e2d3c4b5a6978",
+    "errors": [
+        {
+            "where": "student.widht",
+            "code": "request.extra_forbidden",
+            "message": "there is no such field",
+            "value": 2,
+            "allowed": ["arch", "depth", "width"],
+            "hint": "Did you mean 'width'?",
+        }
+    ],
+}
+
+
 class ProblemDocument(Answer):
     """Why a request was refused (RFC 9457). `errors` names each thing that is wrong, and what would be right."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [PROBLEM_EXAMPLE]})
 
     type: str = Field(
         description="Stable name of this kind of problem.", examples=["urn:abdistill:problem:invalid"]

@@ -1,0 +1,155 @@
+"""One `python -m abcore.describe`: started when it is needed, again when it has died, killed when it takes too long."""
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from typing import Any
+
+ANSWER_SECONDS = 30.0
+START_SECONDS = 120.0
+_log = logging.getLogger(__name__)
+
+
+class DescriberUnavailable(Exception):
+    """The process that answers questions about networks does not answer; ask again in a moment."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or type(self).__doc__)
+
+
+class _Died(Exception):
+    """The process ended over a question, or before it."""
+
+
+class DescribingProcess:
+    """One question at a time, each a line of JSON. The process reads its end from its standard input's."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._warm = False
+        self._closed = False
+        self._turn = threading.Lock()
+        self._starting = threading.Lock()  # so that nothing starts after `close` has looked
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs, if one does."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    @property
+    def ready(self) -> bool:
+        """Whether an answer would come at once."""
+        return self._warm and self.pid is not None
+
+    def start(self) -> None:
+        """Start the process if it does not run, and wait until it is warm.
+
+        Raises:
+            DescriberUnavailable
+        """
+        with self._turn:
+            try:
+                self._running()
+            except (_Died, OSError) as error:
+                _log.warning("the describer did not start: %s", error)
+                raise DescriberUnavailable from error
+
+    def exchange(self, line: str) -> dict[str, Any]:
+        """Return the answer to a question.
+
+        A process that is found dead, or dies over the question, is replaced once: it may not have been the question's
+        fault. One that takes too long is killed, and the question is not asked again.
+
+        Raises:
+            DescriberUnavailable
+        """
+        with self._turn:
+            for last_try in (False, True):
+                try:
+                    return self._ask(self._running(), line)
+                except (_Died, OSError, ValueError) as error:
+                    _log.warning("the describer was lost: %s", error)
+                    self._drop()
+                    if last_try:
+                        raise DescriberUnavailable from error
+        raise AssertionError("the last try returns or raises")
+
+    def close(self) -> None:
+        """End the process for good."""
+        with self._starting:
+            self._closed = True
+            if self._process is not None:
+                self._process.kill()
+        with self._turn:  # a question that was being answered now sees the end
+            self._drop()
+
+    def _running(self) -> subprocess.Popen[str]:
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self._drop()
+        with self._starting:
+            if self._closed:
+                raise _Died("the service is stopping")
+            process = self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "abcore.describe"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                # Ctrl-C in a terminal is for the API, which then closes the pipe.
+                start_new_session=True,
+            )
+        line, _ = _read_line(process, START_SECONDS)
+        if not line:
+            self._drop()
+            raise _Died("it ended, or took too long, before it was ready")
+        self._warm = True
+        return process
+
+    def _ask(self, process: subprocess.Popen[str], line: str) -> dict[str, Any]:
+        assert process.stdin is not None
+        process.stdin.write(line + "\n")
+        process.stdin.flush()
+        answer, too_slow = _read_line(process, ANSWER_SECONDS)
+        if too_slow:
+            _log.warning("a question took longer than %.0f s: %s", ANSWER_SECONDS, line)
+            self._drop()
+            raise DescriberUnavailable(
+                f"It took longer than {ANSWER_SECONDS:.0f} s to describe this network."
+            )
+        if not answer:
+            raise _Died(f"it ended with code {process.wait()}")
+        parsed: dict[str, Any] = json.loads(answer)
+        return parsed
+
+    def _drop(self) -> None:
+        process, self._process, self._warm = self._process, None, False
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with suppress(OSError):  # half a question that nobody reads any more
+                        pipe.close()
+
+
+def _read_line(process: subprocess.Popen[str], seconds: float) -> tuple[str, bool]:
+    """Return one line, empty where the process ended, and whether it was killed for taking too long."""
+    assert process.stdout is not None
+    killed = threading.Event()
+
+    def kill() -> None:
+        killed.set()
+        process.kill()
+
+    timer = threading.Timer(seconds, kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        line = process.stdout.readline()
+    finally:
+        timer.cancel()
+    return line, not line and killed.is_set()

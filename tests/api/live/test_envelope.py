@@ -1,0 +1,152 @@
+"""What holds for every request: who may ask, ids, headers, limits, faults, what the log keeps."""
+
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from store.keys import create_key, revoke_key
+from store.models import DEFAULT_PROJECT
+
+Refusal = Callable[..., dict[str, Any]]
+
+
+@pytest.mark.parametrize("authorization", [None, "Bearer abd_wrong", "Basic dXNlcjpwYXNz", "Bearer", "abd_x"])
+def test_without_a_valid_key_nothing_is_answered(
+    service: Any, refusal: Refusal, authorization: str | None
+) -> None:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    answer = httpx.get(f"{service.url}/v1/jobs", headers=headers)
+    problem = refusal(answer, 401, "unauthenticated")
+    assert problem["where"] == "header.Authorization"
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_a_revoked_key_is_worthless_from_the_next_request_on(service: Any, refusal: Refusal) -> None:
+    key, secret = create_key(service.db, DEFAULT_PROJECT, "short-lived")
+    with service.client_of(secret) as client:
+        assert client.get("/v1/jobs").status_code == 200
+        revoke_key(service.db, DEFAULT_PROJECT, key.id)
+        refusal(client.get("/v1/jobs"), 401, "unauthenticated")
+
+
+def test_a_key_that_may_only_read_submits_nothing(service: Any, refusal: Refusal) -> None:
+    _, secret = create_key(service.db, DEFAULT_PROJECT, "reader", ["read"])
+    with service.client_of(secret) as client:
+        assert client.get("/v1/datasets").status_code == 200
+        problem = refusal(client.post("/v1/datasets", json={"name": "d", "filename": "f"}), 403, "forbidden")
+    assert problem["where"] == "header.Authorization"
+    assert problem["value"] == "read"
+    assert problem["allowed"] == ["submit", "admin"]
+
+
+def test_a_request_keeps_the_id_that_its_sender_gave(client: httpx.Client) -> None:
+    answer = client.get("/v1/jobs/job_none", headers={"X-Request-ID": "trace-17"})
+    assert answer.headers["X-Request-ID"] == answer.json()["request_id"] == "trace-17"
+
+
+@pytest.mark.parametrize("given", ["", "has space", "x" * 65, 'quo"te'])
+def test_an_id_that_would_spoil_the_log_is_replaced(client: httpx.Client, given: str) -> None:
+    ids = [client.get("/healthz", headers={"X-Request-ID": given}).headers["X-Request-ID"] for _ in range(2)]
+    assert given not in ids
+    assert len(set(ids)) == 2
+
+
+def test_answers_carry_security_headers(client: httpx.Client) -> None:
+    answer = client.get("/v1/jobs")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "Content-Security-Policy" not in client.get("/docs").headers  # a page with scripts
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_json_of_more_than_a_mebibyte_is_refused(
+    client: httpx.Client, refusal: Refusal, chunked: bool
+) -> None:
+    body = b'{"name": "' + b"x" * 2**20 + b'"}'
+    content: Any = iter([body[:1000], body[1000:]]) if chunked else body
+    answer = client.post("/v1/datasets", content=content, headers={"Content-Type": "application/json"})
+    problem = refusal(answer, 413, "too-large")
+    assert problem["where"] == "body"
+    assert problem["allowed"] == ["<= 1048576 bytes"]
+
+
+def test_a_fault_of_the_service_tells_its_id_and_nothing_else(
+    service: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("the secret plan")
+
+    monkeypatch.setattr("store.jobs.list_jobs", broken)
+    answer = service.client.get("/v1/jobs")
+    assert answer.status_code == 500
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "secret plan" not in answer.text
+    assert "secret plan" in caplog.text
+    assert answer.json()["request_id"] == answer.headers["X-Request-ID"]
+    assert answer.headers["X-Request-ID"] in caplog.text
+
+
+def test_the_log_has_a_line_for_each_request_and_no_secret(
+    service: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    answer = service.client.get("/v1/jobs", params={"limit": 3})
+    lines = [r.getMessage() for r in caplog.records if r.name == "api.access"]
+    (line,) = [line for line in lines if answer.headers["X-Request-ID"] in line]
+    assert line.startswith("GET /v1/jobs 200 ")
+    assert service.key not in caplog.text
+
+
+def test_a_path_cannot_forge_a_line_of_the_log(service: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    service.client.get("/v1/jobs/x%0AGET%20/forged")
+    assert "\nGET /forged" not in "".join(r.getMessage() for r in caplog.records)
+
+
+def test_a_path_or_method_that_is_not_there_says_which_are(client: httpx.Client, refusal: Refusal) -> None:
+    problem = refusal(client.get("/v1/job"), 404, "not-found")
+    assert problem["where"] == "path"
+    assert "/docs" in problem["hint"]
+    answer = client.patch("/v1/jobs")
+    problem = refusal(answer, 405, "method-not-allowed")
+    assert (problem["where"], problem["value"]) == ("method", "PATCH")
+    assert problem["allowed"] == answer.headers["Allow"].split(", ")
+
+
+def test_health_asks_no_key_and_readiness_names_each_part(service: Any) -> None:
+    assert httpx.get(f"{service.url}/healthz").json() == {"status": "ok"}
+    answer = httpx.get(f"{service.url}/readyz")
+    assert answer.status_code == 200
+    parts = answer.json()["parts"]
+    assert (parts["database"], parts["blobs"]) == ("ok", "ok")
+    assert "polling" in parts["broker"]
+    assert not [key for key in service.blobs.list("") if key.startswith("readyz")]
+
+
+def test_readiness_says_which_part_is_away(service: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    from fastapi.testclient import TestClient
+
+    from api.app import create_app
+    from store.settings import Settings
+
+    folder = tmp_path_factory.mktemp("broken")
+    (folder / "blobs").write_text("a file where the folder should be")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        broker = f"redis://:hunter2@127.0.0.1:{closed.getsockname()[1]}/0"
+    settings = Settings(data_dir=folder, broker_url=broker)
+    with TestClient(create_app(settings)) as client:
+        answer = client.get("/readyz")
+    assert answer.status_code == 503
+    parts = answer.json()["parts"]
+    assert "abdistill-server migrate" in parts["database"]
+    assert parts["blobs"].startswith("away (")
+    assert parts["broker"].startswith("away (ConnectionRefusedError")
+    assert "hunter2" not in answer.text
+    assert str(folder) not in answer.text

@@ -1,0 +1,118 @@
+"""The OpenAPI document: what it says is true, and enough to write a client from."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, TypeAdapter
+
+from abcore.specs.architectures import ModelSpec
+from api.app import create_app
+from api.schemas.base import ProblemDocument
+from api.schemas.jobs import JobCreate
+from api.schemas.uploads import DatasetCreate, TeacherCreate
+from store.settings import Settings
+
+MODELS: dict[str, type[BaseModel]] = {
+    "create_teacher": TeacherCreate,
+    "create_dataset": DatasetCreate,
+    "create_job": JobCreate,
+    "describe_architecture": ModelSpec,
+}
+OPEN = {"get_health", "get_readiness"}
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return create_app(Settings(data_dir=tmp_path_factory.mktemp("unused"))).openapi()
+
+
+def operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for path in document["paths"].values():
+        yield from path.values()
+
+
+def named(document: dict[str, Any], operation_id: str) -> dict[str, Any]:
+    return next(one for one in operations(document) if one["operationId"] == operation_id)
+
+
+def examples_of(document: dict[str, Any], content: dict[str, Any]) -> list[Any]:
+    schema = content["schema"]
+    if "$ref" in schema:
+        schema = schema | document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
+    return [*schema.get("examples", []), *([content["example"]] if "example" in content else [])]
+
+
+def test_every_json_body_has_examples_that_its_own_model_takes(document: dict[str, Any]) -> None:
+    seen = set()
+    for operation in operations(document):
+        content = operation.get("requestBody", {}).get("content", {})
+        if "application/json" in content:
+            examples = examples_of(document, content["application/json"])
+            assert examples, f"{operation['operationId']} shows no example"
+            for example in examples:
+                MODELS[operation["operationId"]].model_validate(example)
+            seen.add(operation["operationId"])
+    assert seen == set(MODELS)
+
+
+def test_every_refusal_is_documented_as_a_problem_with_an_example(document: dict[str, Any]) -> None:
+    for operation in operations(document):
+        if operation["operationId"] in OPEN:
+            continue
+        refusals = {s: r for s, r in operation["responses"].items() if s >= "400"}
+        assert {"401", "403", "422"} <= set(refusals), operation["operationId"]
+        for status, response in refusals.items():
+            (content,) = response["content"].items()
+            assert content[0] == "application/problem+json", (operation["operationId"], status)
+            for example in examples_of(document, content[1]):
+                ProblemDocument.model_validate(example)
+            assert examples_of(document, content[1])
+
+
+def test_examples_of_fields_are_values_that_the_field_takes(document: dict[str, Any]) -> None:
+    count = 0
+    for model in (TeacherCreate, DatasetCreate, JobCreate, ProblemDocument):
+        for field in model.model_fields.values():
+            for example in field.examples or []:
+                TypeAdapter(field.rebuild_annotation()).validate_python(example)
+                count += 1
+    assert count >= 6
+
+
+def test_all_but_health_asks_for_a_bearer_key(document: dict[str, Any]) -> None:
+    (scheme,) = document["components"]["securitySchemes"].items()
+    assert (scheme[1]["type"], scheme[1]["scheme"]) == ("http", "bearer")
+    unguarded = {
+        one["operationId"] for one in operations(document) if one.get("security") != [{scheme[0]: []}]
+    }
+    assert unguarded == OPEN
+
+
+def test_references_lead_somewhere_and_names_can_be_read(document: dict[str, Any]) -> None:
+    def references(part: Any) -> Iterator[str]:
+        if isinstance(part, dict):
+            yield from (part["$ref"] for _ in range(isinstance(part.get("$ref"), str)))
+            for inner in part.values():
+                yield from references(inner)
+        elif isinstance(part, list):
+            for inner in part:
+                yield from references(inner)
+
+    schemas = document["components"]["schemas"]
+    assert {ref.rsplit("/", 1)[1] for ref in references(document)} <= set(schemas)
+    assert {"JobPage", "TeacherPage", "ProblemDocument"} <= set(schemas)
+    assert "HTTPValidationError" not in schemas  # FastAPI's own form of errors, which nobody is sent
+    ids = [one["operationId"] for one in operations(document)]
+    assert len(set(ids)) == len(ids)
+
+
+def test_uploads_are_documented_as_raw_bodies(document: dict[str, Any]) -> None:
+    for kind in ("teacher", "dataset"):
+        operation = named(document, f"upload_{kind}")
+        assert set(operation["requestBody"]["content"]) == {"application/octet-stream"}
+        assert {p["name"] for p in operation["parameters"]} == {
+            f"{kind}_id",
+            "Content-Digest",
+            "X-Content-SHA256",
+        }
