@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import conv2d
 
 from abcore.architectures import build_model, build_on_meta
 from abcore.architectures.torchvision_import import import_torchvision
@@ -80,10 +81,40 @@ def test_too_many_parameters_are_refused_before_anything_is_allocated(
     assert refused.value.problem.code == "architecture.too_large"
 
 
-def test_fresh_wide_resnet_keeps_the_scale_of_its_signal() -> None:
+def test_convolutions_are_drawn_by_fan_out() -> None:
     torch.manual_seed(0)
-    model = build_model(spec_of(wide_resnet(28, 2)))
-    assert 0.05 < model(torch.randn(16, 3, 32, 32)).std().item() < 5
+    weight = build_model(spec_of(wide_resnet(10, 4))).block3.layer[0].conv2.weight
+    assert weight.std().item() == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.01)
+
+
+def naive_wide_resnet(weights: dict[str, Tensor], images: Tensor) -> Tensor:
+    """Zagoruyko and Komodakis 2016, table 1 and figure 1, written out for one block a group, in evaluation mode."""
+
+    def norm_relu(features: Tensor, name: str) -> Tensor:
+        mean, var, scale, shift = (
+            weights[f"{name}.{key}"].view(1, -1, 1, 1)
+            for key in ("running_mean", "running_var", "weight", "bias")
+        )
+        return ((features - mean) / (var + 1e-5).sqrt() * scale + shift).clamp(min=0)
+
+    features = conv2d(images, weights["conv1.weight"], padding=1)
+    for group, stride in ((1, 1), (2, 2), (3, 2)):
+        block = f"block{group}.layer.0"
+        activated = norm_relu(features, f"{block}.bn1")
+        residual = conv2d(activated, weights[f"{block}.conv1.weight"], stride=stride, padding=1)
+        residual = conv2d(norm_relu(residual, f"{block}.bn2"), weights[f"{block}.conv2.weight"], padding=1)
+        features = residual + conv2d(activated, weights[f"{block}.convShortcut.weight"], stride=stride)
+    pooled = norm_relu(features, "bn1").mean((2, 3))
+    return pooled @ weights["fc.weight"].T + weights["fc.bias"]
+
+
+def test_wide_resnet_computes_what_the_paper_writes() -> None:
+    torch.manual_seed(0)
+    model = build_model(spec_of(wide_resnet(10, 2))).double()
+    images = torch.randn(4, 3, 16, 16, dtype=torch.float64)
+    model(images)  # gives the running statistics values of their own
+    model.eval()
+    torch.testing.assert_close(model(images), naive_wide_resnet(model.state_dict(), images))
 
 
 def test_torchvision_names_are_classification_models_only() -> None:

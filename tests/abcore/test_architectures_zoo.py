@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import nn
 
 from abcore.architectures import build_model, build_on_meta, resolve_auto
 from abcore.architectures.auto import VERSIONS
 from abcore.architectures.counting import count_macs, count_parameters
+from abcore.architectures.small_stems import shrink_stem
 from abcore.architectures.timm_zoo import timm_names
 from abcore.describe import describe_model
 from abcore.specs.architectures import Architecture, ModelSpec
@@ -66,6 +68,15 @@ def test_cifar_resnets_are_tapped_at_their_residual_sums() -> None:
     ]
 
 
+def test_padding_shortcuts_keep_every_second_pixel_and_add_empty_channels() -> None:
+    model = build_model(spec_of(resnet_cifar(8, shortcut="padding")))
+    features = torch.randn(2, 16, 8, 8)
+    shortcut = model.layer2[0].downsample(features)
+    assert torch.equal(shortcut[:, 8:24], features[:, :, ::2, ::2])
+    assert not shortcut[:, :8].any()
+    assert not shortcut[:, 24:].any()
+
+
 @pytest.mark.parametrize("shortcut", ["projection", "padding"])
 def test_cifar_resnets_classify_images_of_odd_sizes(shortcut: str) -> None:
     spec = spec_of(resnet_cifar(8, shortcut=shortcut), side=9, channels=1)
@@ -91,6 +102,14 @@ def test_small_stems_change_nothing_but_the_stem() -> None:
     resnet = build_on_meta(spec_of(zoo("resnet18")))
     assert resnet.conv1.kernel_size == (3, 3)
     assert resnet.layer2[0].conv1.stride == (2, 2)
+
+
+def test_layers_that_only_lack_padding_are_no_stem() -> None:
+    strided = [nn.Conv2d(8, 8, 3, stride=2, padding=1) for _ in range(4)]
+    model = nn.Sequential(nn.Conv2d(3, 8, 5), *strided)
+    assert shrink_stem(model, channels=3)
+    assert model[0].kernel_size == (5, 5)
+    assert [conv.stride for conv in strided] == [(1, 1), (1, 1), (2, 2), (2, 2)]
 
 
 def test_vgg_has_no_stem_to_shrink() -> None:
