@@ -64,9 +64,7 @@ def submit(db: Database, new: NewJob) -> Submitted:
     """
     try:
         with db.write() as session:
-            if earlier := _earlier(
-                session, new.project_id, new.idempotency_key, new.idempotency_hash
-            ):
+            if earlier := _earlier(session, new.project_id, new.idempotency_key, new.idempotency_hash):
                 return Submitted(earlier, replayed=True)
             _require_ready(session, Teacher, "teacher", new.project_id, new.teacher_id)
             _require_ready(session, Dataset, "dataset", new.project_id, new.dataset_id)
