@@ -92,7 +92,7 @@ def _best(recording: Recording, sites: list[Site]) -> Site | None:
         site: graph.paths_through(recording.reads[site].node, recording.reads[site].output) for site in sites
     }
     most = max(num_paths.values())
-    if most * _SMALLEST_SHARE < graph.num_paths:
+    if most == 0 or most * _SMALLEST_SHARE < graph.num_paths:
         return None
     leading = [site for site in sites if num_paths[site] == most]
     if most == graph.num_paths:

@@ -116,6 +116,17 @@ def test_a_shortcut_is_the_identity_where_the_shape_stays() -> None:
     assert other.get_submodule("residual1.shortcut.conv").stride == (2, 2)
 
 
+@pytest.mark.parametrize(("stride", "channels"), [(1, 8), (1, 12), (2, 8)])
+def test_inverted_residuals_have_a_shortcut_where_the_shape_stays(stride: int, channels: int) -> None:
+    layer = {"type": "inverted_residual", "out_channels": channels, "stride": stride, "expansion": 1}
+    model = build_model(spec_of(CONV, layer)).eval()
+    block = model.get_submodule("inverted_residual1")
+    features = torch.randn(1, 8, 32, 24)
+    assert block(features).shape == (1, channels, 32 // stride, 24 // stride)
+    if (stride, channels) == (1, 8):
+        assert torch.equal(block(features), block.get_submodule("body")(features) + features)
+
+
 @pytest.mark.parametrize(
     ("layers", "where", "says"),
     [

@@ -172,6 +172,14 @@ class _Positions(nn.Module):
         return (features + functional.gelu(self.table)).mean((2, 3))
 
 
+def test_what_no_gradient_could_reach_is_no_tap() -> None:
+    class Detached(_Split):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images).detach()
+
+    assert find_taps(Detached(), SMALL) == ()
+
+
 def test_what_does_not_depend_on_the_image_is_no_candidate() -> None:
     assert [tap.name for tap in tap_candidates(_Positions(), SMALL)] == ["relu()"]
 
