@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from celery import Celery, signals
+from celery.worker import state
 
 from store.queue import RECEIVER_TIMEOUT_SECONDS, WORK_TASK, celery_config
 
@@ -13,6 +14,11 @@ def create_app(broker_url: str, work: Callable[[], None]) -> Celery:
     app.conf.update(celery_config(broker_url, socket_timeout_seconds=RECEIVER_TIMEOUT_SECONDS))
     app.task(work, name=WORK_TASK)
     return app
+
+
+def stop_serving() -> None:
+    """End `serve`, also one that has not begun: Celery looks at this wherever it waits, for a broker too."""
+    state.should_stop = 0
 
 
 def serve(app: Celery, slots: int, worker_id: str, on_stop: Callable[[], None]) -> None:

@@ -5,7 +5,7 @@ import signal
 import time
 
 from store.settings import Settings, get_settings
-from worker.app import create_app, serve
+from worker.app import create_app, serve, stop_serving
 from worker.guardian import CHILD_COMMAND
 from worker.poller import Poller
 from worker.tasks import Shift
@@ -29,10 +29,11 @@ def run(settings: Settings, command: tuple[str, ...] = CHILD_COMMAND) -> None:
     try:
         for lost in workshop.workspaces.sweep():
             _log.info("removed what worker %s left", lost)
+        _heed_signals(shift)
         poller.start()
         try:
             if settings.broker_url is None:
-                _work_until_a_signal(shift)
+                _work_until_stopped(shift)
             else:
                 app = create_app(settings.broker_url, shift.work)
                 serve(app, settings.worker_slots, workshop.worker_id, shift.stopping.set)
@@ -43,9 +44,18 @@ def run(settings: Settings, command: tuple[str, ...] = CHILD_COMMAND) -> None:
         workshop.close()
 
 
-def _work_until_a_signal(shift: Shift) -> None:
+def _heed_signals(shift: Shift) -> None:
+    """Before the first job is claimed: Celery installs handlers of its own only when it has started, seconds later."""
+
+    def stop(*_: object) -> None:
+        shift.stopping.set()
+        stop_serving()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: shift.stopping.set())
+        signal.signal(number, stop)
+
+
+def _work_until_stopped(shift: Shift) -> None:
     # Not Event.wait: a handler that runs inside it would wait for a lock that its own thread holds.
     while not shift.stopping.is_set():
         time.sleep(0.2)

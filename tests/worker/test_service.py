@@ -93,6 +93,18 @@ def test_without_a_broker_jobs_run_and_workers_stop(house) -> None:
 
 
 @sqlite_only
+def test_sigterm_while_the_worker_still_starts_gives_its_first_job_back(house_with_bell) -> None:
+    """A worker claims before Celery is up: the signal must not kill what Celery would have stopped."""
+    house = house_with_bell
+    job = house.submit()
+    worker = house.process("train")
+    house.wait(job, lambda now: now.state == "running")
+    stop(worker)
+    assert (house.get(job).state, house.get(job).crashes) == ("queued", 0)
+    assert house.nobody_left()
+
+
+@sqlite_only
 def test_no_broker_at_all(house) -> None:
     worker = house.process("train")
     job = house.submit()
