@@ -8,7 +8,7 @@ ARG PYTHON_VERSION=3.11
 FROM python:${PYTHON_VERSION}-slim AS build
 ARG PIP_FLAGS=""
 WORKDIR /source
-RUN python -m venv /opt/abdistill
+RUN python -m venv /app/venv
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY abcore abcore
 COPY api api
@@ -17,13 +17,13 @@ COPY migrations migrations
 COPY server server
 COPY store store
 COPY worker worker
-RUN /opt/abdistill/bin/pip install --no-cache-dir ${PIP_FLAGS} --constraint constraints.txt .
+RUN /app/venv/bin/pip install --no-cache-dir ${PIP_FLAGS} --constraint constraints.txt .
 
 FROM python:${PYTHON_VERSION}-slim
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin abdistill \
     && install --directory --owner=abdistill --group=abdistill --mode=0700 /data /workspaces
-COPY --from=build /opt/abdistill /opt/abdistill
-ENV PATH=/opt/abdistill/bin:$PATH \
+COPY --from=build /app/venv /app/venv
+ENV PATH=/app/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     ABDISTILL_DATA_DIR=/data
 USER abdistill

@@ -216,7 +216,7 @@ def test_a_job_survives_the_death_of_every_process_that_works_on_it(service: Ser
     service.let_wait_pass(job)
 
     done = service.wait_for_success(job)
-    assert (done.attempts, done.progress) == (4, 1.0)
+    assert (done.attempts, done.crashes, done.progress) == (4, 1, 1.0)
     resumed = [event.data["step"] for event in service.events(job, "run.resumed")]
     assert len(resumed) == 3, "each attempt after the first went on from a checkpoint"
     assert 0 < resumed[0] < resumed[1] < resumed[2], "and got further"

@@ -46,9 +46,7 @@ def test_the_client_knows_nothing_of_the_server() -> None:
 def test_a_file_has_one_subject(path: Path) -> None:
     text = path.read_text()
     assert text.count("\n") <= 400, f"{_relative(path)} is longer than 400 lines: split it by subject"
-    assert not text or text.startswith('"""'), (
-        f"{_relative(path)} does not say what it is for: begin it with a docstring"
-    )
+    assert text.startswith('"""'), f"{_relative(path)} does not say what it is for: begin it with a docstring"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=_relative)
