@@ -150,13 +150,15 @@ class FinetunePhase(Phase):
     def losses(self, images_BCHW: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
         spec = self._spec
         mixture = mix(images_BCHW, mixup=spec.mixup, cutmix=spec.cutmix)
+        if self._method is not None and self._method.needs_image_gradients:
+            mixture.images_BCHW.requires_grad_()
         logits_BK = self._setup.student(mixture.images_BCHW)
         losses = {}
         if spec.cross_entropy_weight:
             loss = mixture.cross_entropy(logits_BK, labels_B, label_smoothing=spec.label_smoothing)
             losses["cross_entropy"] = spec.cross_entropy_weight * loss
         if self._setup.teacher is not None:
-            losses |= self._teachers_losses(logits_BK, self._view(self._setup.teacher, mixture.images_BCHW))
+            losses |= self._teachers_losses(logits_BK, mixture.images_BCHW)
         return losses
 
     def _view(self, teacher: Teacher, images_BCHW: Tensor) -> Views:
@@ -165,8 +167,10 @@ class FinetunePhase(Phase):
             return teacher.logits(images_BCHW) if self._needs_logits else Views()
         return teacher.everything(images_BCHW) if self._needs_logits else teacher.preacts(images_BCHW)
 
-    def _teachers_losses(self, logits_BK: Tensor, teacher: Views) -> dict[str, Tensor]:
+    def _teachers_losses(self, logits_BK: Tensor, images_BCHW: Tensor) -> dict[str, Tensor]:
+        assert self._setup.teacher is not None
         spec, losses = self._spec, {}
+        teacher = self._view(self._setup.teacher, images_BCHW)
         if spec.kd_weight:
             assert teacher.logits is not None
             loss = distillation_loss(
@@ -180,7 +184,7 @@ class FinetunePhase(Phase):
             assert teacher.logits is not None
             losses["dtl"] = spec.dtl_weight * dtl_loss(self._head(), teacher.logits)
         if self._method is not None:
-            losses |= self._method(Views(preacts=self._student_taps.preacts), teacher)
+            losses |= self._method(Views(preacts=self._student_taps.preacts, images=images_BCHW), teacher)
         return losses
 
     def evaluate(self) -> dict[str, float]:

@@ -16,8 +16,9 @@ from abcore.views import Views
 class Teacher:
     """A frozen network with its taps under capture. Use it as a context: hooks are on its model while it is open.
 
-    No gradient is recorded, and neither parameters nor running statistics move. With `bn_mode` "train" batch norms use
-    the statistics of the batch, as in the paper's CIFAR code; everything else (dropout) works as in evaluation.
+    Parameters and running statistics do not move. A graph is kept only where the images require a gradient. With
+    `bn_mode` "train" batch norms use the statistics of the batch, as in the paper's CIFAR code; everything else
+    (dropout) works as in evaluation.
     """
 
     def __init__(self, model: nn.Module, tap_names: Sequence[str], bn_mode: Literal["eval", "train"]) -> None:
@@ -40,21 +41,26 @@ class Teacher:
     ) -> None:
         self._capture.__exit__(kind, error, trace)
 
-    @torch.no_grad()
     def preacts(self, images_BCHW: Tensor) -> Views:
         """Return the pre-activations at the taps; what comes after is not computed. The teacher must be open."""
-        return Views(preacts=self._capture.until_last_tap(images_BCHW))
+        with torch.set_grad_enabled(images_BCHW.requires_grad):
+            preacts = self._capture.until_last_tap(images_BCHW)
+        return Views(preacts=preacts, images=images_BCHW if images_BCHW.requires_grad else None)
 
     @torch.no_grad()
     def logits(self, images_BCHW: Tensor) -> Views:
         """Return the logits."""
         return Views(logits=self.model(images_BCHW))
 
-    @torch.no_grad()
     def everything(self, images_BCHW: Tensor) -> Views:
         """Return pre-activations and logits of one pass. The teacher must be open."""
-        logits_BK = self.model(images_BCHW)
-        return Views(preacts=self._capture.preacts, logits=logits_BK)
+        with torch.set_grad_enabled(images_BCHW.requires_grad):
+            logits_BK = self.model(images_BCHW).detach()
+        return Views(
+            preacts=self._capture.preacts,
+            logits=logits_BK,
+            images=images_BCHW if images_BCHW.requires_grad else None,
+        )
 
     def check_unchanged(self) -> None:
         """Assert that not a bit of the state dict has changed since the teacher was made.

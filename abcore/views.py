@@ -13,10 +13,12 @@ class Views:
     Attributes:
         preacts: pre-activations at the taps, shallow to deep, each preact_BCHW; empty if none were asked for.
         logits: logits_BK, or None if the pass ended before the head.
+        images: the images_BCHW, where the pass kept a graph back to them; None otherwise.
     """
 
     preacts: list[Tensor] = field(default_factory=list)
     logits: Tensor | None = None
+    images: Tensor | None = None
 
     @cached_property
     def boundaries(self) -> list[Tensor]:

@@ -31,6 +31,7 @@ METHODS = (
     methods.FitNets,
     methods.AttentionTransfer,
     methods.FlowOfSolution,
+    methods.JacobianMatching,
     methods.Overhaul,
 )
 PARTS = (

@@ -7,6 +7,7 @@ from abcore.methods.activation_boundary import BoundaryTransfer
 from abcore.methods.attention import AttentionMatching
 from abcore.methods.base import FeatureMethod
 from abcore.methods.fitnets import HintTransfer
+from abcore.methods.jacobian import JacobianMatching as JacobianMethod
 from abcore.methods.overhaul import OverhaulMatching
 from abcore.methods.response import ResponseTransfer
 from abcore.methods.solution_flow import FlowTransfer
@@ -15,6 +16,7 @@ from abcore.specs.methods import (
     AttentionTransfer,
     FitNets,
     FlowOfSolution,
+    JacobianMatching,
     KnowledgeDistillation,
     Method,
     Overhaul,
@@ -42,6 +44,8 @@ def build_method(spec: Method, pairs: Sequence[TapPair]) -> FeatureMethod | None
             return AttentionMatching(spec, pairs)
         case FlowOfSolution():
             return FlowTransfer(spec, pairs)
+        case JacobianMatching():
+            return JacobianMethod(spec, pairs)
         case Overhaul():
             return OverhaulMatching(spec, pairs)
         case KnowledgeDistillation():

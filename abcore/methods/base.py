@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,12 @@ PAPER_DEEPEST_NEURONS = 64 * 4 * 8 * 8
 
 
 class FeatureMethod(nn.Module, ABC):
-    """Makes named losses of what student and teacher have at their taps. What it trains along are its parameters."""
+    """Makes named losses of what student and teacher have at their taps. What it trains along are its parameters.
+
+    With `needs_image_gradients` the views it is given have `images`, to differentiate by.
+    """
+
+    needs_image_gradients: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, student: Views, teacher: Views) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from abcore.methods import build_method
 from abcore.methods.attention import attention_loss
 from abcore.methods.base import ConnectedMethod
 from abcore.methods.fitnets import hint_loss
+from abcore.methods.jacobian import jacobian_loss, peak_gradient
 from abcore.methods.overhaul import OverhaulMatching, partial_distance
 from abcore.methods.response import response_loss
 from abcore.methods.solution_flow import fsp_loss, fsp_matrix
@@ -106,6 +107,47 @@ def test_attention_is_compared_at_the_smaller_resolution(maps: tuple[Tensor, Ten
     enlarged = torch.relu(t).repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     assert torch.allclose(attention_loss(x, enlarged), attention_loss(x, t))
     assert torch.allclose(attention_loss(enlarged, x), attention_loss(t, x))
+
+
+def test_jacobian_loss() -> None:
+    torch.manual_seed(0)
+    images = torch.randn(3, 2, 4, 5, dtype=torch.float64)
+    weight, teacher_weight = (torch.randn(6, 2, 3, 3, dtype=torch.float64) for _ in range(2))
+
+    def loss(weight: Tensor) -> Tensor:
+        of_student, of_teacher = (images.clone().requires_grad_() for _ in range(2))
+        gradient = peak_gradient(convolve(of_student, weight), of_student, create_graph=True)
+        teacher = peak_gradient(convolve(of_teacher, teacher_weight), of_teacher, create_graph=False)
+        return jacobian_loss(gradient, teacher)
+
+    expected = 0.0
+    for image in images:
+        ours, theirs = (naive_peak_gradient(image, of_network) for of_network in (weight, teacher_weight))
+        expected += sum((a - b) ** 2 for a, b in zip(ours, theirs, strict=True)) / len(images)
+    assert float(loss(weight).detach()) == pytest.approx(expected, rel=1e-5)
+    assert torch.autograd.gradcheck(loss, (weight.clone().requires_grad_(),))
+
+
+def convolve(images: Tensor, weight: Tensor) -> Tensor:
+    return torch.nn.functional.conv2d(images, weight, padding=1).tanh()
+
+
+def naive_peak_gradient(image: Tensor, weight: Tensor) -> list[float]:
+    """By central differences, one pixel after the other."""
+
+    def peak(image: Tensor) -> float:
+        maps = convolve(image[None], weight)[0]
+        _, height, width = maps.shape
+        pixels = product(range(height), range(width))
+        return max(sum(relu(float(value)) ** 2 for value in maps[:, i, j]) for i, j in pixels)
+
+    slopes = []
+    for at in product(*(range(size) for size in image.shape)):
+        step = torch.zeros_like(image)
+        step[at] = 1e-6
+        slopes.append((peak(image + step) - peak(image - step)) / 2e-6)
+    norm = math.sqrt(sum(slope**2 for slope in slopes))
+    return [slope / norm for slope in slopes]
 
 
 def test_fsp_loss(maps: tuple[Tensor, Tensor]) -> None:
@@ -209,7 +251,7 @@ def test_kd_compares_no_maps() -> None:
     assert not recipe.compares_taps
 
 
-@pytest.mark.parametrize("name", ["ab", "response", "kd", "fitnets", "at", "fsp", "ofd"])
+@pytest.mark.parametrize("name", ["ab", "response", "kd", "fitnets", "at", "fsp", "jacobian", "ofd"])
 def test_a_recipe_knows_its_methods_phase(name: str) -> None:
     recipe = Recipe.model_validate({"method": {"name": name}})
     assert (recipe.transfer is not None) == (name in TRANSFER_METHODS)
@@ -223,7 +265,7 @@ def sha256(result: Any) -> str:
     return str(result.files[0].sha256)
 
 
-@pytest.mark.parametrize("name", ["response", "kd", "fitnets", "at", "fsp", "ofd"])
+@pytest.mark.parametrize("name", ["response", "kd", "fitnets", "at", "fsp", "jacobian", "ofd"])
 def test_every_method_trains_and_resumes_exactly(make_bench: MakeBench, recipe: Recipe, name: str) -> None:
     phases = {"transfer", "finetune"} if name in TRANSFER_METHODS else {"finetune"}
     fields = recipe.model_dump(include={"augmentation", *phases})
