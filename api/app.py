@@ -10,7 +10,7 @@ from api.context import Context
 from api.describer import Describer
 from api.logs import show_logs
 from api.middleware import Envelope
-from api.routes import architectures, artifacts, datasets, events, health, jobs, metrics, teachers
+from api.routes import architectures, artifacts, datasets, events, health, jobs, metrics, recipes, teachers
 from api.sweeper import Sweeper
 from api.validation import refuse_unknown_queries
 from store.blobs import open_blobs
@@ -54,7 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Envelope)
     problems.install(app)
     app.include_router(health.router)
-    for resource in (teachers, datasets, jobs, events, metrics, artifacts, architectures):
+    for resource in (teachers, datasets, jobs, events, metrics, artifacts, architectures, recipes):
         app.include_router(
             resource.router,
             responses=documentation.EVERY_ROUTE,

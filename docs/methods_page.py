@@ -52,10 +52,9 @@ def page() -> str:
     sections.append("\n## The recipe\n")
     sections += [_section(spec.__name__, spec) for spec in PARTS]
     sections.append("\n## Presets\n")
-    for name, recipe in PRESETS.items():
-        sections.append(
-            f"\n### `{name}`\n\n```json\n{recipe.model_dump_json(exclude_unset=True, indent=2)}\n```\n"
-        )
+    for preset in PRESETS.values():
+        fields = preset.recipe.model_dump_json(exclude_unset=True, indent=2)
+        sections.append(f"\n### `{preset.name}`\n\n{preset.description}\n\n```json\n{fields}\n```\n")
     return "".join(sections)
 
 

@@ -1,51 +1,100 @@
 """Recipes by name: starting points as plain data, each field open to change."""
 
+from typing import Any, Literal
+
+from abcore.specs.base import Spec
 from abcore.specs.methods import ActivationBoundary
 from abcore.specs.recipes import Augmentation, Finetune, Optimizer, Recipe, Schedule, Transfer
 
+PresetName = Literal["paper-cifar", "paper-transfer", "modern"]
+
+
+class Preset(Spec):
+    """A recipe, and what it is for."""
+
+    name: PresetName
+    description: str
+    recipe: Recipe
+
+
 _PAPER_STEPS = Schedule(name="step", milestones=(0.3, 0.6, 0.8), gamma=0.2)
 _CONSTANT = Schedule(name="constant")
+_ALL = (
+    Preset(
+        name="paper-cifar",
+        description="The paper's CIFAR-10 setting as in its public code: the teacher's batch norms in training mode in "
+        "transfer, a constant rate there, KD alone and without T² in finetune. How the epochs are shared out is ours: "
+        "the code leaves it open.",
+        recipe=Recipe(
+            method=ActivationBoundary(weight=3 / 1000, connector="where_needed"),
+            transfer=Transfer(epochs=10, schedule=_CONSTANT),
+            finetune=Finetune(
+                epochs=190,
+                schedule=_PAPER_STEPS,
+                kd_weight=1,
+                cross_entropy_weight=0,
+                temperature=3,
+                temperature_squared=False,
+            ),
+            teacher_bn="train",
+        ),
+    ),
+    Preset(
+        name="paper-transfer",
+        description="The paper's transfer learning (an ImageNet teacher, a dataset of other classes): labels and DTL "
+        "instead of KD, 60 and 40 epochs.",
+        recipe=Recipe(
+            method=ActivationBoundary(weight=1 / 1000),
+            transfer=Transfer(
+                epochs=60,
+                batch_size=32,
+                optimizer=Optimizer(learning_rate=0.1, weight_decay=1e-4),
+                schedule=_CONSTANT,
+            ),
+            finetune=Finetune(
+                epochs=40,
+                batch_size=32,
+                optimizer=Optimizer(learning_rate=0.01, weight_decay=1e-4),
+                schedule=Schedule(name="step", milestones=(0.5,), gamma=0.1),
+                kd_weight=0,
+                cross_entropy_weight=1,
+                dtl_weight=10,
+            ),
+        ),
+    ),
+    Preset(
+        name="modern",
+        description="What we would start with: weights that do not depend on resolution and width, cosine rates with a "
+        "warm-up, KD with T².",
+        recipe=Recipe(
+            transfer=Transfer(epochs=20, schedule=Schedule(name="cosine", warmup_fraction=0.05)),
+            finetune=Finetune(epochs=60, schedule=Schedule(name="cosine", warmup_fraction=0.05)),
+            augmentation=Augmentation(),
+        ),
+    ),
+)
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
+"""All presets, by name."""
 
-PRESETS: dict[str, Recipe] = {
-    # The paper's CIFAR-10 setting as in its public code: the teacher's norms in training mode in stage 1, KD alone and
-    # without T² in stage 2, a constant rate in stage 1. How the epochs are shared out is ours: the code leaves it open.
-    "paper-cifar": Recipe(
-        method=ActivationBoundary(weight=3 / 1000, connector="where_needed"),
-        transfer=Transfer(epochs=10, schedule=_CONSTANT),
-        finetune=Finetune(
-            epochs=190,
-            schedule=_PAPER_STEPS,
-            kd_weight=1,
-            cross_entropy_weight=0,
-            temperature=3,
-            temperature_squared=False,
-        ),
-        teacher_bn="train",
-    ),
-    # The paper's transfer learning (ImageNet teacher, MIT scenes): cross-entropy and DTL instead of KD, 60 + 40 epochs.
-    "paper-transfer": Recipe(
-        method=ActivationBoundary(weight=1 / 1000),
-        transfer=Transfer(
-            epochs=60,
-            batch_size=32,
-            optimizer=Optimizer(learning_rate=0.1, weight_decay=1e-4),
-            schedule=_CONSTANT,
-        ),
-        finetune=Finetune(
-            epochs=40,
-            batch_size=32,
-            optimizer=Optimizer(learning_rate=0.01, weight_decay=1e-4),
-            schedule=Schedule(name="step", milestones=(0.5,), gamma=0.1),
-            kd_weight=0,
-            cross_entropy_weight=1,
-            dtl_weight=10,
-        ),
-    ),
-    # What the service takes when nothing is said: normalised weights, cosine rates, KD with T².
-    "modern": Recipe(
-        transfer=Transfer(epochs=20, schedule=Schedule(name="cosine", warmup_fraction=0.05)),
-        finetune=Finetune(epochs=60, schedule=Schedule(name="cosine", warmup_fraction=0.05)),
-        augmentation=Augmentation(),
-    ),
-}
-"""`paper-cifar`, `paper-transfer`, `modern`."""
+
+def start_from(preset: str, changes: Any) -> Any:
+    """Lay `changes`, fields of a recipe as a caller writes them, over a preset; returned as they came if it is unknown.
+
+    Objects are merged field by field. One of another `name` (a method, an optimizer) replaces the preset's whole.
+    """
+    if preset not in PRESETS or not isinstance(changes, dict):
+        return changes
+    return _merge(PRESETS[preset].recipe.model_dump(mode="json"), changes)
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = base | changes
+    for field, value in changes.items():
+        below = base.get(field)
+        if (
+            isinstance(value, dict)
+            and isinstance(below, dict)
+            and value.get("name", below.get("name")) == below.get("name")
+        ):
+            merged[field] = _merge(below, value)
+    return merged

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
 from abcore.specs.architectures import Architecture
+from abcore.specs.presets import PresetName, start_from
 from abcore.specs.recipes import Recipe
 from abcore.specs.refusals import Problem
 from abcore.specs.reports import DistillReport, ModelDescription, TapPair
@@ -45,6 +46,11 @@ class JobCreate(Body):
     )
     dataset: str = Field(examples=["dst_01KAQ8Z0V6M2Y6E9N1T4C7R5WB"])
     student: Architecture = Field(examples=[{"arch": "wide_resnet", "depth": 10, "width": 1}])
+    preset: PresetName | None = Field(
+        default=None,
+        examples=["modern"],
+        description="What `recipe` starts from, see `GET /v1/recipes`; its fields are laid over the preset's.",
+    )
     recipe: Recipe = Field(
         default_factory=Recipe, examples=[{"transfer": {"epochs": 10}, "finetune": {"epochs": 30}}]
     )
@@ -52,6 +58,13 @@ class JobCreate(Body):
     name: Name | None = None
     labels: dict[Label, Label] = Field(default_factory=dict, max_length=32, examples=[{"team": "vision"}])
     priority: int = Field(default=0, ge=-100, le=100, description="Higher goes first.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_the_preset(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict) or not isinstance(fields.get("preset"), str):
+            return fields
+        return {**fields, "recipe": start_from(fields["preset"], fields.get("recipe") or {})}
 
 
 class JobPlan(Answer):

@@ -10,7 +10,7 @@ from typing import Any
 
 from abdistill.downloads import fetch_file
 from abdistill.errors import ConfigurationError, JobCancelled, JobFailed, Timeout
-from abdistill.models import Artifact, Event, Job, Metric, Page
+from abdistill.models import Artifact, Event, Job, Metric, Page, Preset
 from abdistill.transport import Transport
 from abdistill.uploads import Progress
 
@@ -42,6 +42,7 @@ class Jobs:
         dataset: str,
         student: dict[str, Any],
         teacher: str | None = None,
+        preset: str | None = None,
         recipe: dict[str, Any] | None = None,
         name: str | None = None,
         labels: dict[str, str] | None = None,
@@ -51,7 +52,8 @@ class Jobs:
         """Submit a distillation.
 
         `student` is an architecture, e.g. `{"arch": "wide_resnet", "depth": 10, "width": 1}`; its image and classes
-        are the dataset's. `teacher` may be left out only if the recipe asks no teacher. Jobs of a higher `priority`
+        are the dataset's. `teacher` may be left out only if the recipe asks no teacher. `recipe` is laid over the
+        `preset`, or over the defaults; `presets` shows those that there are. Jobs of a higher `priority`
         (-100 to 100, else 0) go first. The same `idempotency_key` with the same request gives the same job, so that a
         caller who saw no answer may ask again; one is made up where none is given, for this method's own retries.
 
@@ -62,6 +64,7 @@ class Jobs:
             "dataset": dataset,
             "teacher": teacher,
             "student": student,
+            "preset": preset,
             "recipe": recipe,
             "name": name,
             "labels": labels,
@@ -74,6 +77,11 @@ class Jobs:
             headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
         )
         return Job.model_validate_json(response.content)
+
+    def presets(self) -> tuple[Preset, ...]:
+        """The recipes that a job can start from."""
+        response = self._transport.request("GET", "/v1/recipes")
+        return Page[Preset].model_validate_json(response.content).data
 
     def get(self, job_id: str) -> Job:
         """One by its id. Raises NotFound."""

@@ -195,6 +195,14 @@ class Job(Resource):
         return self.state in ENDED_STATES
 
 
+class Preset(Answer):
+    """A recipe to start a job from: send its `name` as `preset`, or its `recipe` with changes."""
+
+    name: str
+    description: str
+    recipe: dict[str, Any]
+
+
 class Event(Answer):
     """One thing that happened to a job; `seq` rises by one from event to event."""
 

@@ -306,6 +306,26 @@ def test_a_file_that_is_not_there_or_not_any_more_is_told_apart(service: Any, re
     refusal(service.client.get(f"/v1/jobs/{id_}/artifacts/lost.bin"), 410, "gone")
 
 
+def test_a_preset_is_listed_whole_and_can_be_sent_back(service: Any, refusal: Refusal) -> None:
+    listed = service.client.get("/v1/recipes").json()["data"]
+    assert [preset["name"] for preset in listed] == ["paper-cifar", "paper-transfer", "modern"]
+    modern = service.client.get("/v1/recipes/modern").json()
+    assert modern == listed[2]
+    inputs = {"teacher": service.ready("teacher"), "dataset": service.ready("dataset"), "student": STUDENT}
+    whole = service.client.post("/v1/jobs", json={**inputs, "recipe": modern["recipe"]})
+    by_name = service.client.post("/v1/jobs", json={**inputs, "preset": "modern"})
+    assert whole.status_code == by_name.status_code == 201
+    assert whole.json()["recipe"] == by_name.json()["recipe"] == modern["recipe"]
+    changes = {"preset": "modern", "recipe": {"finetune": {"epochs": 3}}}
+    changed = service.client.post("/v1/jobs", json={**inputs, **changes}).json()["recipe"]
+    assert changed == {**modern["recipe"], "finetune": {**modern["recipe"]["finetune"], "epochs": 3}}
+    wrong = refusal(service.client.post("/v1/jobs", json={**inputs, "preset": "morden"}), 422)
+    assert (wrong["where"], wrong["value"]) == ("preset", "morden")
+    assert "modern" in wrong["allowed"]
+    gone = refusal(service.client.get("/v1/recipes/morden"), 422)
+    assert gone["where"] == "path.name"
+
+
 def test_every_family_is_listed_with_fields_limits_and_defaults(client: httpx.Client) -> None:
     families = {family["arch"]: family for family in client.get("/v1/architectures").json()["data"]}
     assert {"wide_resnet", "resnet_cifar", "torchvision", "timm", "layers", "auto"} <= set(families)

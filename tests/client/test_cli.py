@@ -65,6 +65,31 @@ def test_from_upload_to_student(
     assert Path(fetched.stdout.strip()).read_bytes() == student
 
 
+def test_a_job_starts_from_a_preset(run_cli: Run, client: Client, backstage: Any, file: Path) -> None:
+    presets = {preset["name"]: preset for preset in json.loads(run_cli("jobs", "presets", "--json").stdout)}
+    assert "paper-cifar" in run_cli("jobs", "presets").stdout
+    teacher = json.loads(
+        run_cli(
+            *("teachers", "add", file, "--model", "wide_resnet:depth=16,width=2", "--image", "1x8x8"),
+            *("--classes", "10", "--mean", "0.3", "--std", "0.4", "--no-wait", "--json"),
+        ).stdout
+    )
+    backstage.accept()
+    dataset = json.loads(run_cli("datasets", "add", file, "--name", "digits", "--no-wait", "--json").stdout)
+    backstage.accept()
+    inputs = (
+        "--teacher",
+        teacher["id"],
+        "--dataset",
+        dataset["id"],
+        "--student",
+        "wide_resnet:depth=10,width=1",
+    )
+    words = ("jobs", "submit", *inputs, "--preset", "paper-cifar", "--set", "seed=7", "--json")
+    job = json.loads(run_cli(*words).stdout)
+    assert client.jobs.get(job["id"]).recipe == {**presets["paper-cifar"]["recipe"], "seed": 7}
+
+
 def test_a_job_is_watched_from_the_queue_through_its_phases_to_its_end(
     client: Client, backstage: Any, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,7 @@
 """The command `abdistill`.
 
 - `session`     the client, the streams, errors and exit codes
-- `uploads`     teachers and datasets         `jobs`      submit, list, show, watch, cancel; download
+- `uploads`     teachers and datasets         `jobs`      submit, presets, list, show, watch, cancel; download
 - `parsing`     words into specs              `rendering`, `transfers`, `watching`   answers and progress on a terminal
 """
 

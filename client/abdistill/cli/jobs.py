@@ -25,8 +25,12 @@ def submit(
     dataset: Annotated[str, typer.Option(help="Id of the dataset (dst_...).")],
     student: Annotated[str, typer.Option(help="wide_resnet:depth=10,width=1, or JSON, or a JSON file.")],
     teacher: Annotated[str | None, typer.Option(help="Id of the teacher (tch_...).")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Recipe to start from; `abdistill jobs presets` lists them.")
+    ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="JSON file, or inline JSON; the rest is the default's.")
+        str | None,
+        typer.Option(help="JSON file, or inline JSON; the rest is the preset's, or the default's."),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -50,6 +54,7 @@ def submit(
         dataset=dataset,
         teacher=teacher,
         student=parsing.architecture(student),
+        preset=preset,
         recipe=parsing.recipe(recipe, settings or []) or None,
         name=name,
         labels={key: str(value) for key, value in parsing.assignments(labels or []).items()} or None,
@@ -61,6 +66,17 @@ def submit(
         _watch(client, job.id, timeout, as_json=as_json)
     else:
         _show(job, as_json=as_json)
+
+
+@jobs.command()
+def presets(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Recipes to start from; --json shows every field."""
+    found = client_of(context).jobs.presets()
+    if as_json:
+        print_json(found)
+        return
+    for preset in found:
+        out.print(f"[bold]{preset.name}[/bold]  {preset.description}")
 
 
 @jobs.command("list")
