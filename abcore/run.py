@@ -17,7 +17,15 @@ from abcore.atomic import write_atomically
 from abcore.events import EventWriter, Failed, Finished, Interrupted
 from abcore.progress import Stopped
 from abcore.specs.refusals import Refusal
-from abcore.specs.runs import DistillRun, ExitCode, Run, RunResult, VerifyDatasetRun, VerifyTeacherRun
+from abcore.specs.runs import (
+    DistillRun,
+    ExitCode,
+    Run,
+    RunResult,
+    TrainTeacherRun,
+    VerifyDatasetRun,
+    VerifyTeacherRun,
+)
 
 _RUN: TypeAdapter[Run] = TypeAdapter(Run)
 
@@ -80,6 +88,10 @@ def _do(run: Run, workspace: Path, events: EventWriter, stop: threading.Event) -
             from abcore.distillation import distill  # noqa: PLC0415  # see above
 
             return distill(run, workspace, events, stop.is_set)
+        case TrainTeacherRun():
+            from abcore.teacher_training import train_teacher  # noqa: PLC0415  # see above
+
+            return train_teacher(run, workspace, events, stop.is_set)
         case VerifyTeacherRun():
             from abcore.ingest import verify_teacher  # noqa: PLC0415  # see above
 

@@ -6,11 +6,12 @@ from starlette.concurrency import run_in_threadpool
 
 from abcore.specs.architectures import ImageShape, ModelSpec, Normalization
 from abcore.specs.refusals import Problem, Refusal
-from abcore.specs.reports import DatasetReport
-from abcore.specs.runs import DistillRun
+from abcore.specs.reports import DatasetReport, ModelDescription
+from abcore.specs.runs import DistillRun, TrainTeacherRun
 from api.context import Context
 from api.problems import Refused, invalid
 from api.schemas.jobs import JobCreate, JobPlan
+from api.schemas.uploads import TeacherTrain
 from store import datasets, teachers
 from store.errors import NotFound
 from store.jobs import NewJob
@@ -57,6 +58,35 @@ async def prepare_job(
         idempotency_key=idempotency_key,
         idempotency_hash=idempotency_hash,
     )
+
+
+async def prepare_training(
+    context: Context, project_id: str, body: TeacherTrain
+) -> tuple[TrainTeacherRun, ModelDescription]:
+    """Hold the wish for a teacher against its very dataset; return what a child will be given, and what it will make.
+
+    Raises:
+        Refused: 422 with what is wrong; 409 if the dataset is not ready.
+        DescriberUnavailable
+    """
+    dataset = await run_in_threadpool(_ready_dataset, context, project_id, body.dataset)
+    if body.recipe.needs_teacher:
+        raise invalid(
+            Problem(
+                code="recipe.needs_teacher",
+                message="a teacher is trained on labels alone, and this recipe asks a teacher",
+                where="recipe",
+                hint="Leave transfer out, and set finetune.kd_weight and finetune.dtl_weight to 0.",
+            )
+        )
+    report = DatasetReport.model_validate(dataset.report)
+    model = ModelSpec(architecture=body.architecture, image=report.image, num_classes=len(report.classes))
+    try:
+        description = await context.describer.describe(model)
+    except Refusal as refusal:
+        raise invalid(refusal.problem) from refusal
+    run = TrainTeacherRun(model=description.spec, normalization=report.normalization, recipe=body.recipe)
+    return run, description
 
 
 def _inputs(context: Context, project_id: str, body: JobCreate) -> tuple[Dataset, Teacher | None]:

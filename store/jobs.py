@@ -66,8 +66,8 @@ def submit(db: Database, new: NewJob) -> Submitted:
         with db.write() as session:
             if earlier := _earlier(session, new.project_id, new.idempotency_key, new.idempotency_hash):
                 return Submitted(earlier, replayed=True)
-            _require_ready(session, Teacher, "teacher", new.project_id, new.teacher_id)
-            _require_ready(session, Dataset, "dataset", new.project_id, new.dataset_id)
+            require_ready(session, Teacher, "teacher", new.project_id, new.teacher_id)
+            require_ready(session, Dataset, "dataset", new.project_id, new.dataset_id)
             return Submitted(_insert(session, new), replayed=False)
     except IntegrityError:
         # On PostgreSQL a concurrent duplicate is seen only when the unique index refuses ours.
@@ -217,9 +217,14 @@ def _earlier(session: Session, project_id: str, key: str | None, body_hash: str 
     return job
 
 
-def _require_ready(
+def require_ready(
     session: Session, target: type[Upload], kind: str, project_id: str, id_: str | None
 ) -> None:
+    """Hold off the deletion of what a new job needs, in the caller's transaction.
+
+    Raises:
+        NotFound, NotReady
+    """
     if id_ is None:
         return
     # The lock holds off a concurrent delete until this job is there to be seen.

@@ -135,11 +135,11 @@ def finish(
     report: DistillReport | TeacherReport | DatasetReport,
     artifacts: Sequence[NewArtifact],
 ) -> Job:
-    """Commit the result: the report, the files, the state, and for a verification the upload, all or nothing.
+    """Commit the result: the report, the files, the state, and the teacher or dataset that it made, all or nothing.
 
     Raises:
         LeaseLost: another attempt owns the job; this result counts for nothing.
-        ValueError: a verification without the file that it verified.
+        ValueError: a job that makes a teacher or a dataset left none.
     """
     written = report.model_dump(mode="json")
     with db.write() as session:
@@ -202,10 +202,10 @@ def _held(session: Session, lease: Lease) -> Job:
 def _settle_verified(session: Session, job: Job, report: Json, artifacts: Sequence[NewArtifact]) -> None:
     if job.kind == "distill":
         return
-    kind = job.kind.removeprefix("verify_")
+    kind = "dataset" if job.kind == "verify_dataset" else "teacher"
     file = next((artifact for artifact in artifacts if artifact.kind == kind), None)
     if file is None:
-        raise ValueError(f"job {job.id} verified a {kind}, but none of its files is of kind {kind!r}")
+        raise ValueError(f"job {job.id} shall make a {kind}, but none of its files is of kind {kind!r}")
     settle_upload(
         session,
         job,

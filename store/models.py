@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
 from store.columns import Base, CleanString, json_type, unix_now
 
-JobKind = Literal["distill", "verify_teacher", "verify_dataset"]
+JobKind = Literal["distill", "train_teacher", "verify_teacher", "verify_dataset"]
 JobState = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
 UploadState = Literal["pending", "ready", "invalid"]
 StopRequest = Literal["cancel", "pause"]
@@ -80,7 +80,10 @@ class _Upload:
 
 
 class Teacher(_Upload, Base):
-    """A trained network. `normalization` null: the one of the dataset it is used with."""
+    """A trained network. `normalization` null: the one of the dataset it is used with.
+
+    `training_job_id` is the job that makes it, if it is not uploaded.
+    """
 
     __tablename__ = "teachers"
     __table_args__ = (
@@ -90,6 +93,8 @@ class Teacher(_Upload, Base):
 
     model: Mapped[Json] = mapped_column(json_type)
     normalization: Mapped[Json | None] = mapped_column(json_type)
+    # No foreign key: the job refers to its teacher, and a circle of them could not be inserted.
+    training_job_id: Mapped[str | None] = mapped_column(_Id)
 
 
 class Dataset(_Upload, Base):
@@ -124,7 +129,7 @@ class Job(Base):
               sqlite_where=text("state = 'running'"), postgresql_where=text("state = 'running'")),
         Index(None, "teacher_id"),
         Index(None, "dataset_id"),
-        _one_of("kind", "distill", "verify_teacher", "verify_dataset"),
+        _one_of("kind", "distill", "train_teacher", "verify_teacher", "verify_dataset"),
         _one_of("state", "queued", "running", "paused", "succeeded", "failed", "cancelled"),
         _one_of("stop_requested", "cancel", "pause"),
         CheckConstraint("(state = 'running') = (lease_owner IS NOT NULL)", name="only_running_is_leased"),

@@ -107,19 +107,20 @@ def move(session: Session, fence: Fence, to: JobState, events: Sequence[NewEvent
         columns["ended_at"] = unix_now()
     job = change(session, fence, events, state=to, **columns)
     if to in ("failed", "cancelled"):
+        what = "training" if job.kind == "train_teacher" else "verification"
         settle_upload(
             session,
             job,
             state="invalid",
             state_detail=job.state_reason,
-            problems=job.problems or [{"code": f"verification.{to}", "message": job.state_reason}],
+            problems=job.problems or [{"code": f"{what}.{to}", "message": job.state_reason}],
         )
     return job
 
 
 def settle_upload(session: Session, job: Job, **columns: Any) -> None:
-    """Write the outcome of a verification job on the upload that it was about; other jobs have none."""
-    if job.kind == "verify_teacher":
+    """Write the outcome of a job on the teacher or dataset that it verified or made; other jobs have none."""
+    if job.kind in ("verify_teacher", "train_teacher"):
         target: type[Teacher] | type[Dataset] = Teacher
         id_ = job.teacher_id
     elif job.kind == "verify_dataset":

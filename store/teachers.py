@@ -1,10 +1,12 @@
-"""Teachers: trained networks that users upload."""
+"""Teachers: trained networks that users upload, or have trained."""
 
 from abcore.specs.architectures import ModelSpec, Normalization
-from abcore.specs.runs import VerifyTeacherRun
+from abcore.specs.runs import TrainTeacherRun, VerifyTeacherRun
 from store.database import Database
 from store.ids import new_id
-from store.models import Job, Teacher
+from store.jobs import WAITING, require_ready
+from store.models import Dataset, Job, Json, Teacher
+from store.moves import create_job
 from store.uploads import Uploads
 
 
@@ -22,6 +24,50 @@ def create(
     )
     with db.write() as session:
         session.add(teacher)
+    return teacher
+
+
+def train(
+    db: Database,
+    project_id: str,
+    *,
+    name: str,
+    dataset_id: str,
+    run: TrainTeacherRun,
+    spec: Json,
+    plan: Json,
+) -> Teacher:
+    """Announce a teacher and queue the job that trains it; the caller rings the `Doorbell` then.
+
+    Raises:
+        NotFound, NotReady: of the dataset.
+    """
+    with db.write() as session:
+        require_ready(session, Dataset, "dataset", project_id, dataset_id)
+        teacher = Teacher(
+            id=new_id("tch"),
+            project_id=project_id,
+            name=name,
+            state_detail="Waiting for its training.",
+            model=run.model.model_dump(mode="json"),
+            normalization=run.normalization.model_dump(mode="json"),
+        )
+        session.add(teacher)
+        session.flush()
+        job = create_job(
+            session,
+            WAITING,
+            project_id=project_id,
+            kind=run.task,
+            name=name,
+            labels={},
+            spec=spec,
+            run=run.model_dump(mode="json"),
+            plan=plan,
+            teacher_id=teacher.id,
+            dataset_id=dataset_id,
+        )
+        teacher.training_job_id = job.id
     return teacher
 
 

@@ -32,6 +32,7 @@ class Uploads(Generic[Row]):
         self._kind = kind
         self._in_job = in_job
         self._run_of: Callable[[Row], VerifyTeacherRun | VerifyDatasetRun] = run_of
+        self._makers = (f"verify_{kind}", f"train_{kind}")
 
     def get(self, db: Database, project_id: str, id_: str) -> Row:
         """Return one that was not deleted.
@@ -79,6 +80,11 @@ class Uploads(Generic[Row]):
             row = self._find(session, project_id, id_, lock=True)
             if row.upload_sha256 == sha256:
                 return row
+            if isinstance(row, Teacher) and row.training_job_id is not None:
+                raise AlreadyUploaded(
+                    f"The teacher {id_} is trained here, by job {row.training_job_id}: create a new teacher for a "
+                    "checkpoint."
+                )
             if row.upload_sha256 is not None:
                 raise AlreadyUploaded(
                     f"The {self._kind} {id_} has content already (sha256 {row.upload_sha256}): create a new "
@@ -103,16 +109,16 @@ class Uploads(Generic[Row]):
             return row
 
     def delete(self, db: Database, project_id: str, id_: str) -> Row:
-        """Forget it; its verification, if still to come, is cancelled. The caller deletes its blobs after this.
+        """Forget it; the job that verifies or trains it is cancelled. The caller deletes its blobs after this.
 
         Raises:
             NotFound
-            InUse: a distillation that has not ended needs it.
+            InUse: another job that has not ended needs it.
         """
         with db.write() as session:
             # Jobs are locked before the upload's row, as where a verification ends: never crosswise.
             for job in session.scalars(
-                self._unended(id_).where(Job.kind != "distill").with_for_update(key_share=True)
+                self._unended(id_).where(Job.kind.in_(self._makers)).with_for_update(key_share=True)
             ):
                 _cancel(session, job)
             row = self._find(session, project_id, id_, lock=True)
@@ -141,7 +147,7 @@ class Uploads(Generic[Row]):
 
 
 def _cancel(session: Session, job: Job) -> None:
-    reason = "What it verified was deleted."
+    reason = "What it was to make was deleted."
     if "cancelled" in NEXT[job.state] and job.state != "running":
         move(session, Fence.of(job), "cancelled", [NewEvent("job.cancelled", reason)], state_reason=reason)
     else:

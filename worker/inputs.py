@@ -34,13 +34,14 @@ def lay_out(
     job, upload_key = lease.job, None
     workspace.run.write_text(json.dumps(job.run))
     uploads: list[tuple[str, Teacher | Dataset]] = []
-    if job.teacher_id is not None:
+    # A job that trains a teacher is to make it, and has none to read.
+    if job.teacher_id is not None and job.kind != "train_teacher":
         uploads.append(("teacher", teachers.get(db, job.project_id, job.teacher_id)))
     if job.dataset_id is not None:
         uploads.append(("dataset", datasets.get(db, job.project_id, job.dataset_id)))
     for name, row in uploads:
         try:
-            if job.kind == "distill":
+            if job.kind in ("distill", "train_teacher"):
                 target = workspace.inputs / f"{name}.safetensors"
                 cache.place(blobs, _known(row.blob_key), _known(row.sha256), target)
             else:  # read once: the cache is not for it

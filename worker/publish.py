@@ -82,6 +82,9 @@ def _end_of(path: Path, num_bytes: int) -> bytes:
 
 def _key(lease: Lease, name: str, kind: str) -> str:
     job = lease.job
+    if kind == "teacher" and job.kind == "train_teacher":
+        # By attempt: one that has lost its lease may still write, and two machines may differ in the last bits.
+        return f"teachers/{job.teacher_id}/{lease.epoch}/{name}"
     if job.kind == "verify_teacher" and kind == "teacher":
         return f"teachers/{job.teacher_id}/{name}"
     if job.kind == "verify_dataset" and kind == "dataset":

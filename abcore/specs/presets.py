@@ -84,10 +84,11 @@ def start_from(preset: str, changes: Any) -> Any:
     """
     if preset not in PRESETS or not isinstance(changes, dict):
         return changes
-    return _merge(PRESETS[preset].recipe.model_dump(mode="json"), changes)
+    return lay_over(PRESETS[preset].recipe.model_dump(mode="json"), changes)
 
 
-def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def lay_over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Lay changes over a recipe's fields, as `start_from` says."""
     merged = base | changes
     for field, value in changes.items():
         below = base.get(field)
@@ -96,5 +97,5 @@ def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
             and isinstance(below, dict)
             and value.get("name", below.get("name")) == below.get("name")
         ):
-            merged[field] = _merge(below, value)
+            merged[field] = lay_over(below, value)
     return merged

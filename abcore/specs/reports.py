@@ -71,18 +71,6 @@ class DatasetReport(Spec):
     warnings: tuple[Problem, ...] = ()
 
 
-class TeacherReport(Spec):
-    """What verification found in a teacher's checkpoint."""
-
-    description: ModelDescription
-    format: Literal["safetensors", "torch"]
-    dtype: str
-    renames: tuple[str, ...] = Field(
-        default=(), description="Key prefixes and nestings that were undone, in order."
-    )
-    warnings: tuple[Problem, ...] = ()
-
-
 class Accuracy(Spec):
     """Of one network on one split. Fractions in 0..1; `loss` is the mean cross-entropy in nats."""
 
@@ -90,6 +78,24 @@ class Accuracy(Spec):
     top5: float
     loss: float
     num_images: int
+
+
+class TeacherReport(Spec):
+    """What verification found in a teacher's checkpoint, or what its training here came to."""
+
+    description: ModelDescription
+    format: Literal["safetensors", "torch", "trained"] = Field(
+        description="Of the checkpoint as it came; `trained`: it was made here."
+    )
+    dtype: str
+    accuracy: dict[str, Accuracy] = Field(
+        default={}, description="By held-out split of the dataset it was trained on; empty for a checkpoint."
+    )
+    training_seconds: float | None = Field(default=None, description="Null for a checkpoint.")
+    renames: tuple[str, ...] = Field(
+        default=(), description="Key prefixes and nestings that were undone, in order."
+    )
+    warnings: tuple[Problem, ...] = ()
 
 
 class TapSimilarity(Spec):

@@ -47,6 +47,16 @@ class DistillRun(Spec):
     checkpoint_seconds: float = Field(default=30.0, gt=0, description="Longest time between two checkpoints.")
 
 
+class TrainTeacherRun(Spec):
+    """Train a teacher on labels alone, leave `outputs/teacher.safetensors`. The recipe asks no teacher."""
+
+    task: Literal["train_teacher"] = "train_teacher"
+    model: ModelSpec
+    normalization: Normalization
+    recipe: Recipe
+    checkpoint_seconds: float = Field(default=30.0, gt=0, description="Longest time between two checkpoints.")
+
+
 class VerifyTeacherRun(Spec):
     """Read an untrusted checkpoint, hold it against its architecture, leave `outputs/teacher.safetensors`."""
 
@@ -70,7 +80,9 @@ class VerifyDatasetRun(Spec):
     max_bytes: int = Field(default=8 * 2**30, gt=0, description="Largest decoded size accepted.")
 
 
-Run = Annotated[DistillRun | VerifyTeacherRun | VerifyDatasetRun, Field(discriminator="task")]
+Run = Annotated[
+    DistillRun | TrainTeacherRun | VerifyTeacherRun | VerifyDatasetRun, Field(discriminator="task")
+]
 
 
 class RunResult(Spec):

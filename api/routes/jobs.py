@@ -10,7 +10,7 @@ from api.auth import Reader, Submitter
 from api.context import Context, ContextDep
 from api.documentation import refusals
 from api.downloads import matches
-from api.schemas.jobs import Job, JobCreate, JobPage, JobState
+from api.schemas.jobs import KINDS, STORED_KINDS, Job, JobCreate, JobKind, JobPage, JobState
 from api.submission import prepare_job
 from store import jobs
 from store.errors import NotFound
@@ -65,11 +65,14 @@ def list_(
     context: ContextDep,
     caller: Reader,
     state: JobState | None = None,
+    kind: JobKind = "distill",
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: str | None = None,
 ) -> JobPage:
     """List jobs, newest first."""
-    page = jobs.list_jobs(context.db, caller.project_id, state=state, limit=limit, cursor=cursor)
+    page = jobs.list_jobs(
+        context.db, caller.project_id, kind=STORED_KINDS[kind], state=state, limit=limit, cursor=cursor
+    )
     return JobPage(
         data=[Job.of(row) for row in page.items],
         has_more=page.next_cursor is not None,
@@ -114,12 +117,12 @@ def _created(response: Response, submitted: Submitted) -> Job:
 
 
 def find(context: Context, project_id: str, job_id: str) -> JobRow:
-    """Return a distillation; verifications are jobs too, and shown as the state of what they verify.
+    """Return a job that is shown as one.
 
     Raises:
         NotFound
     """
     row = jobs.get(context.db, project_id, job_id)
-    if row.kind != "distill":
+    if row.kind not in KINDS:
         raise NotFound("job", job_id)
     return row

@@ -10,7 +10,9 @@ from api.auth import Reader, Submitter
 from api.context import ContextDep
 from api.documentation import UPLOAD, refusals
 from api.problems import invalid
-from api.schemas.uploads import Teacher, TeacherCreate, TeacherPage
+from api.schemas.jobs import JobPlan
+from api.schemas.uploads import Teacher, TeacherCreate, TeacherPage, TeacherTrain
+from api.submission import prepare_training
 from api.uploads import receive_content
 from store import teachers
 
@@ -29,6 +31,34 @@ async def create(body: TeacherCreate, context: ContextDep, caller: Submitter, re
         model=body.model,
         normalization=body.normalization,
     )
+    response.headers["Location"] = f"/v1/teachers/{row.id}"
+    return Teacher.model_validate(row)
+
+
+@router.post(
+    "/train", status_code=202, operation_id="train_teacher", responses=refusals(404, 409, 413, 415, 503)
+)
+async def train(body: TeacherTrain, context: ContextDep, caller: Submitter, response: Response) -> Teacher:
+    """Have a teacher trained on a dataset's labels. It is `pending` until its job has ended, which is a job like any.
+
+    Watch `GET /v1/jobs/{training_job_id}`; cancelling that job makes the teacher `invalid`.
+    """
+    run, description = await prepare_training(context, caller.project_id, body)
+    row = await run_in_threadpool(
+        teachers.train,
+        context.db,
+        caller.project_id,
+        name=body.name,
+        dataset_id=body.dataset,
+        run=run,
+        spec={
+            "student": body.architecture.model_dump(mode="json"),
+            "recipe": body.recipe.model_dump(mode="json"),
+            "outputs": {},
+        },
+        plan=JobPlan(student=description).model_dump(mode="json"),
+    )
+    await run_in_threadpool(context.doorbell.ring)
     response.headers["Location"] = f"/v1/teachers/{row.id}"
     return Teacher.model_validate(row)
 

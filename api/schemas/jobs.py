@@ -13,7 +13,12 @@ from abcore.specs.reports import DistillReport, ModelDescription, TapPair
 from abcore.specs.runs import Outputs
 from api.schemas.base import Answer, Body, Name, Page, Time
 from store.models import Job as JobRow
+from store.models import JobKind as StoredKind
 
+JobKind = Literal["distill", "teacher.train"]
+STORED_KINDS: dict[JobKind, StoredKind] = {"distill": "distill", "teacher.train": "train_teacher"}
+"""The jobs that are shown, and their kind in the store. Verifications are shown as the state of what they verify."""
+KINDS: dict[StoredKind, JobKind] = {stored: shown for shown, stored in STORED_KINDS.items()}
 JobState = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
 Label = Annotated[str, Field(min_length=1, max_length=63)]
 
@@ -77,10 +82,11 @@ class JobPlan(Answer):
 
 
 class Job(Answer):
-    """A distillation and how far it is."""
+    """A distillation, or the training of a teacher, and how far it is."""
 
     object: Literal["job"] = "job"
     id: str
+    kind: JobKind = Field(description="`teacher.train`: `student` is the teacher's architecture.")
     name: str | None
     labels: dict[str, str]
     state: JobState
@@ -104,7 +110,7 @@ class Job(Answer):
     attempts: int
     crashes: int
     problems: list[Problem] | None
-    report: DistillReport | None
+    report: DistillReport | None = Field(description="Null for `teacher.train`: the teacher has its report.")
     created_at: Time
     started_at: Time | None
     ended_at: Time | None
@@ -114,6 +120,7 @@ class Job(Answer):
     def of(cls, row: JobRow) -> "Job":
         """Show a row; what it was asked for is kept as one JSON value there."""
         columns = {name: getattr(row, name) for name in cls.model_fields if hasattr(row, name)}
+        columns |= {"kind": KINDS[row.kind], "report": row.report if row.kind == "distill" else None}
         asked = {"teacher": row.teacher_id, "dataset": row.dataset_id}
         asked |= {part: row.spec[part] for part in ("student", "recipe", "outputs")}
         return cls.model_validate(columns | asked)

@@ -1,11 +1,13 @@
 """Teachers and datasets."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
-from abcore.specs.architectures import ModelSpec, Normalization
+from abcore.specs.architectures import Architecture, ModelSpec, Normalization
+from abcore.specs.presets import lay_over
+from abcore.specs.recipes import Finetune, Recipe
 from abcore.specs.refusals import Problem
 from abcore.specs.reports import DatasetReport, TeacherReport
 from api.schemas.base import Answer, Body, Name, Page, Time
@@ -41,6 +43,37 @@ class TeacherCreate(Body):
         description="What its images were scaled with in training. Null: mean and deviation of the dataset that it is "
         "used with.",
     )
+
+
+TRAIN_EXAMPLE: JsonDict = {
+    "name": "digits teacher, made here",
+    "dataset": "dst_01KAQ8Z0V6M2Y6E9N1T4C7R5WB",
+    "architecture": {"arch": "wide_resnet", "depth": 16, "width": 2},
+    "recipe": {"finetune": {"epochs": 20}},
+}
+_LABELS_ALONE = Recipe(transfer=None, finetune=Finetune(cross_entropy_weight=1.0, kd_weight=0.0))
+
+
+class TeacherTrain(Body):
+    """A teacher that the service trains: which network, on which dataset, and how."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [TRAIN_EXAMPLE]})
+
+    name: Name = Field(examples=["digits teacher, made here"])
+    dataset: str = Field(examples=["dst_01KAQ8Z0V6M2Y6E9N1T4C7R5WB"])
+    architecture: Architecture = Field(examples=[{"arch": "wide_resnet", "depth": 16, "width": 2}])
+    recipe: Recipe = Field(
+        default=_LABELS_ALONE,
+        examples=[{"finetune": {"epochs": 20}}],
+        description="Laid over one that learns from labels alone. No field may ask a teacher.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_labels_alone(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict) or not isinstance(fields.get("recipe"), dict):
+            return fields
+        return {**fields, "recipe": lay_over(_LABELS_ALONE.model_dump(mode="json"), fields["recipe"])}
 
 
 class DatasetCreate(Body):
@@ -94,6 +127,9 @@ class Teacher(Upload):
     object: Literal["teacher"] = "teacher"
     model: ModelSpec
     normalization: Normalization | None
+    training_job_id: str | None = Field(
+        description="The job that trains it, to be watched as any job; null for one that is uploaded."
+    )
     report: TeacherReport | None
 
 

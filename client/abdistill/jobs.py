@@ -87,9 +87,16 @@ class Jobs:
         """One by its id. Raises NotFound."""
         return Job.model_validate_json(self._transport.request("GET", f"/v1/jobs/{job_id}").content)
 
-    def list(self, *, state: str | None = None, limit: int = 20, cursor: str | None = None) -> Page[Job]:
-        """One page, newest first."""
-        params = {"state": state, "limit": limit, "cursor": cursor}
+    def list(
+        self,
+        *,
+        kind: str | None = None,
+        state: str | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> Page[Job]:
+        """One page, newest first; of kind `distill`, or `teacher.train`."""
+        params = {"kind": kind, "state": state, "limit": limit, "cursor": cursor}
         given = {key: value for key, value in params.items() if value is not None}
         return Page[Job].model_validate_json(self._transport.request("GET", "/v1/jobs", params=given).content)
 

@@ -91,6 +91,15 @@ class DatasetReport(Answer):
     warnings: tuple[ProblemItem, ...] = ()
 
 
+class Accuracy(Answer):
+    """Of one network on one split. Fractions in 0..1; `loss` is the mean cross-entropy in nats."""
+
+    top1: float
+    top5: float
+    loss: float
+    num_images: int
+
+
 class TeacherReport(Answer):
     """What the service found in a teacher's checkpoint."""
 
@@ -99,15 +108,8 @@ class TeacherReport(Answer):
     dtype: str | None = None
     renames: tuple[str, ...] = ()
     warnings: tuple[ProblemItem, ...] = ()
-
-
-class Accuracy(Answer):
-    """Of one network on one split. Fractions in 0..1; `loss` is the mean cross-entropy in nats."""
-
-    top1: float
-    top5: float
-    loss: float
-    num_images: int
+    accuracy: dict[str, Accuracy] = Field(default_factory=dict)
+    training_seconds: float | None = None
 
 
 class TapSimilarity(Answer):
@@ -151,6 +153,7 @@ class Teacher(Resource):
     state_detail: str | None = None
     model: dict[str, Any]
     normalization: Normalization | None = None
+    training_job_id: str | None = None
     sha256: str | None = None
     size_bytes: int | None = None
     report: TeacherReport | None = None
@@ -169,6 +172,7 @@ class Job(Resource):
     """One distillation: `queued`, `running`, `paused`, then `succeeded`, `failed` or `cancelled`."""
 
     state_reason: str | None = None
+    kind: str = "distill"
     stop_requested: str | None = None
     priority: int = 0
     labels: dict[str, str] = Field(default_factory=dict)

@@ -54,6 +54,37 @@ def add_teacher(
     _finish_add(resources, teacher, wait=wait, timeout=timeout, as_json=as_json)
 
 
+@teachers.command("train")
+def train_teacher(
+    context: typer.Context,
+    dataset: Annotated[str, typer.Option(help="Id of the dataset (dst_...).")],
+    architecture: Annotated[str, typer.Option(help="wide_resnet:depth=16,width=2, or JSON, or a JSON file.")],
+    name: Annotated[str, typer.Option(help="What to call it.")] = "teacher",
+    recipe: Annotated[
+        str | None, typer.Option(help="JSON file, or inline JSON; the rest is that of labels alone.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="One recipe field: finetune.epochs=20"),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is trained.")] = True,
+    timeout: TimeoutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have the service train a teacher on a dataset's labels; `jobs watch` shows its job's progress."""
+    resources = client_of(context).teachers
+    teacher = resources.train(
+        name,
+        dataset=dataset,
+        architecture=parsing.architecture(architecture),
+        recipe=parsing.recipe(recipe, settings or []) or None,
+    )
+    if wait:
+        with spinner(f"the service trains {teacher.name} (job {teacher.training_job_id})"):
+            teacher = resources.wait(teacher.id, timeout_seconds=timeout)
+    _show(teacher, as_json=as_json)
+
+
 @datasets.command("add")
 def add_dataset(
     context: typer.Context,

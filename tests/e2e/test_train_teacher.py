@@ -1,0 +1,58 @@
+"""Without a checkpoint: the service trains a teacher, and a student learns from it."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from abdistill.errors import Conflict, Invalid
+from sklearn.datasets import load_digits
+
+from demo.service import running_service
+
+ARCHITECTURE = {"arch": "wide_resnet", "depth": 10, "width": 1}
+SHORT = {"epochs": 5, "batch_size": 32}
+SMALL = {"crop_padding": 1, "horizontal_flip": False}
+
+
+def test_from_a_dataset_alone_to_a_student(tmp_path: Path) -> None:
+    digits = load_digits()
+    buffer = io.BytesIO()
+    np.savez(buffer, images=np.round(digits.images * (255 / 16)).astype(np.uint8), labels=digits.target)
+    (tmp_path / "digits.npz").write_bytes(buffer.getvalue())
+    with running_service(tmp_path / "service", tmp_path / "service.log") as client:
+        dataset = client.datasets.add(tmp_path / "digits.npz")
+        with pytest.raises(Invalid) as wrong:
+            client.teachers.train(
+                "t", dataset=dataset.id, architecture=ARCHITECTURE, recipe={"finetune": {"kd_weight": 1}}
+            )
+        assert wrong.value.problem.errors[0].code == "recipe.needs_teacher"
+        teacher = client.teachers.train(
+            "made here",
+            dataset=dataset.id,
+            architecture=ARCHITECTURE,
+            recipe={"finetune": SHORT, "augmentation": SMALL, "seed": 5},
+        )
+        assert teacher.training_job_id is not None
+        with pytest.raises(Conflict):
+            client.teachers.upload(teacher.id, tmp_path / "digits.npz")
+        training = client.jobs.wait(teacher.training_job_id, timeout_seconds=120)
+        assert (training.kind, training.state, training.teacher) == ("teacher.train", "succeeded", teacher.id)
+        names = {metric.name for metric in client.jobs.metrics(training.id).data}
+        assert {"loss/cross_entropy", "eval/top1"} <= names
+        ready = client.teachers.wait(teacher.id, timeout_seconds=10)
+        assert ready.report is not None
+        assert ready.report.format == "trained"
+        assert ready.report.accuracy["test"].top1 > 0.5  # a few epochs; one in ten is chance
+        job = client.jobs.create(
+            teacher=teacher.id,
+            dataset=dataset.id,
+            student=ARCHITECTURE,
+            recipe={"transfer": SHORT, "finetune": SHORT, "augmentation": SMALL},
+        )
+        report = client.jobs.wait(job.id, timeout_seconds=120).report
+        assert report is not None
+        assert report.teacher_accuracy is not None
+        assert report.teacher_accuracy["test"].top1 == ready.report.accuracy["test"].top1
+        assert [found.id for found in client.jobs.list().data] == [job.id]
+        assert [found.id for found in client.jobs.list(kind="teacher.train").data] == [training.id]
