@@ -18,6 +18,7 @@ from abcore.events import EventWriter, Failed, Finished, Interrupted
 from abcore.progress import Stopped
 from abcore.specs.refusals import Refusal
 from abcore.specs.runs import (
+    CombineTeachersRun,
     DistillRun,
     ExitCode,
     Run,
@@ -92,6 +93,11 @@ def _do(run: Run, workspace: Path, events: EventWriter, stop: threading.Event) -
             from abcore.teacher_training import train_teacher  # noqa: PLC0415  # see above
 
             return train_teacher(run, workspace, events, stop.is_set)
+        case CombineTeachersRun():
+            from abcore.ensembling import combine_teachers  # noqa: PLC0415  # see above
+
+            _stop_at_once(stop)
+            return combine_teachers(run, workspace)
         case VerifyTeacherRun():
             from abcore.ingest import verify_teacher  # noqa: PLC0415  # see above
 

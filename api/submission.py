@@ -6,12 +6,11 @@ from starlette.concurrency import run_in_threadpool
 
 from abcore.specs.architectures import ImageShape, ModelSpec, Normalization
 from abcore.specs.refusals import Problem, Refusal
-from abcore.specs.reports import DatasetReport, ModelDescription
-from abcore.specs.runs import DistillRun, TrainTeacherRun
+from abcore.specs.reports import DatasetReport
+from abcore.specs.runs import DistillRun
 from api.context import Context
 from api.problems import Refused, invalid
 from api.schemas.jobs import JobCreate, JobPlan
-from api.schemas.uploads import TeacherTrain
 from store import datasets, teachers
 from store.errors import NotFound
 from store.jobs import NewJob
@@ -60,83 +59,64 @@ async def prepare_job(
     )
 
 
-async def prepare_training(
-    context: Context, project_id: str, body: TeacherTrain
-) -> tuple[TrainTeacherRun, ModelDescription]:
-    """Hold the wish for a teacher against its very dataset; return what a child will be given, and what it will make.
+def _inputs(context: Context, project_id: str, body: JobCreate) -> tuple[Dataset, Teacher | None]:
+    dataset = ready_dataset(context, project_id, body.dataset)
+    return dataset, None if body.teacher is None else ready_teacher(context, project_id, body.teacher)
+
+
+def ready_dataset(context: Context, project_id: str, dataset_id: str) -> Dataset:
+    """Return a dataset that a job can use.
 
     Raises:
-        Refused: 422 with what is wrong; 409 if the dataset is not ready.
-        DescriberUnavailable
+        Refused: 422 there is none; 409 it is not ready.
     """
-    dataset = await run_in_threadpool(_ready_dataset, context, project_id, body.dataset)
-    if body.recipe.needs_teacher:
-        raise invalid(
-            Problem(
-                code="recipe.needs_teacher",
-                message="a teacher is trained on labels alone, and this recipe asks a teacher",
-                where="recipe",
-                hint="Leave transfer out, and set finetune.kd_weight and finetune.dtl_weight to 0.",
-            )
-        )
-    report = DatasetReport.model_validate(dataset.report)
-    model = ModelSpec(architecture=body.architecture, image=report.image, num_classes=len(report.classes))
-    try:
-        description = await context.describer.describe(model)
-    except Refusal as refusal:
-        raise invalid(refusal.problem) from refusal
-    run = TrainTeacherRun(model=description.spec, normalization=report.normalization, recipe=body.recipe)
-    return run, description
-
-
-def _inputs(context: Context, project_id: str, body: JobCreate) -> tuple[Dataset, Teacher | None]:
-    dataset = _ready_dataset(context, project_id, body.dataset)
-    return dataset, None if body.teacher is None else _ready_teacher(context, project_id, body.teacher)
-
-
-def _ready_dataset(context: Context, project_id: str, dataset_id: str) -> Dataset:
     try:
         dataset = datasets.get(context.db, project_id, dataset_id)
     except NotFound as error:
-        raise _unknown("dataset", dataset_id) from error
-    _require_ready(dataset, "dataset")
+        raise _unknown("dataset", dataset_id, "dataset") from error
+    _require_ready(dataset, "dataset", "dataset")
     return dataset
 
 
-def _ready_teacher(context: Context, project_id: str, teacher_id: str) -> Teacher:
+def ready_teacher(context: Context, project_id: str, teacher_id: str, where: str = "teacher") -> Teacher:
+    """Return a teacher that a job can use; `where` is the field that names it.
+
+    Raises:
+        Refused: 422 there is none; 409 it is not ready.
+    """
     try:
         teacher = teachers.get(context.db, project_id, teacher_id)
     except NotFound as error:
-        raise _unknown("teacher", teacher_id) from error
-    _require_ready(teacher, "teacher")
+        raise _unknown("teacher", teacher_id, where) from error
+    _require_ready(teacher, "teacher", where)
     return teacher
 
 
-def _unknown(field: str, value: str) -> Refused:
+def _unknown(kind: str, value: str, where: str) -> Refused:
     return invalid(
         Problem(
-            code=f"{field}.unknown",
-            message=f"there is no {field} {value!r} in this project",
-            where=field,
+            code=f"{kind}.unknown",
+            message=f"there is no {kind} {value!r} in this project",
+            where=where,
             value=value,
-            hint=f"GET /v1/{field}s lists those that there are.",
+            hint=f"GET /v1/{kind}s lists those that there are.",
         )
     )
 
 
-def _require_ready(row: Teacher | Dataset, field: str) -> None:
+def _require_ready(row: Teacher | Dataset, kind: str, where: str) -> None:
     if row.state == "ready":
         return
     hint = (
-        f"Wait until GET /v1/{field}s/{row.id} says `ready`."
+        f"Wait until GET /v1/{kind}s/{row.id} says `ready`."
         if row.state == "pending"
-        else f"GET /v1/{field}s/{row.id} says why; create a new {field} with the mended file."
+        else f"GET /v1/{kind}s/{row.id} says why; create a new {kind} with the mended file."
     )
     state = f"{row.state} ({row.state_detail.rstrip('.')})" if row.state_detail else row.state
     problem = Problem(
-        code=f"{field}.not_ready",
-        message=f"{field} {row.id} is {state}",
-        where=field,
+        code=f"{kind}.not_ready",
+        message=f"{kind} {row.id} is {state}",
+        where=where,
         value=row.state,
         allowed=("ready",),
         hint=hint,

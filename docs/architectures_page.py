@@ -18,13 +18,21 @@ from abcore.architectures.torchvision_zoo import torchvision_names
 from abcore.describe import describe_model
 from abcore.describe.model import record_pass
 from abcore.specs import layers
-from abcore.specs.architectures import Auto, ModelSpec, ResNetCifar, Timm, Torchvision, WideResNet
+from abcore.specs.architectures import Auto, Ensemble, ModelSpec, ResNetCifar, Timm, Torchvision, WideResNet
 from abcore.specs.refusals import Refusal
 from abcore.taps import finding, pairing
 
 PAGE = Path(__file__).with_name("architectures.md")
 
-ARCHITECTURES: Sequence[type[BaseModel]] = (WideResNet, ResNetCifar, Torchvision, Timm, layers.Layers, Auto)
+ARCHITECTURES: Sequence[type[BaseModel]] = (
+    WideResNet,
+    ResNetCifar,
+    Torchvision,
+    Timm,
+    layers.Layers,
+    Ensemble,
+    Auto,
+)
 LAYERS: Sequence[type[BaseModel]] = (
     layers.Conv,
     layers.BatchNorm,

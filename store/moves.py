@@ -120,7 +120,7 @@ def move(session: Session, fence: Fence, to: JobState, events: Sequence[NewEvent
 
 def settle_upload(session: Session, job: Job, **columns: Any) -> None:
     """Write the outcome of a job on the teacher or dataset that it verified or made; other jobs have none."""
-    if job.kind in ("verify_teacher", "train_teacher"):
+    if job.kind in ("verify_teacher", "train_teacher", "combine_teachers"):
         target: type[Teacher] | type[Dataset] = Teacher
         id_ = job.teacher_id
     elif job.kind == "verify_dataset":

@@ -1,13 +1,15 @@
 """Teachers: trained networks that users upload, or have trained."""
 
+from collections.abc import Sequence
+
 from abcore.specs.architectures import ModelSpec, Normalization
-from abcore.specs.runs import TrainTeacherRun, VerifyTeacherRun
+from abcore.specs.runs import CombineTeachersRun, TrainTeacherRun, VerifyTeacherRun
 from store.database import Database
 from store.ids import new_id
 from store.jobs import WAITING, require_ready
 from store.models import Dataset, Job, Json, Teacher
 from store.moves import create_job
-from store.uploads import Uploads
+from store.uploads import VERIFY_PRIORITY, Uploads
 
 
 def create(
@@ -66,6 +68,48 @@ def train(
             plan=plan,
             teacher_id=teacher.id,
             dataset_id=dataset_id,
+        )
+        teacher.training_job_id = job.id
+    return teacher
+
+
+def combine(
+    db: Database,
+    project_id: str,
+    *,
+    name: str,
+    members: Sequence[str],
+    run: CombineTeachersRun,
+    normalization: Normalization | None,
+) -> Teacher:
+    """Announce an ensemble of teachers and queue the job that makes it; the caller rings the `Doorbell` then.
+
+    Raises:
+        NotFound, NotReady: of a member.
+    """
+    with db.write() as session:
+        for member in members:
+            require_ready(session, Teacher, "teacher", project_id, member)
+        teacher = Teacher(
+            id=new_id("tch"),
+            project_id=project_id,
+            name=name,
+            state_detail="Waiting for its members to be combined.",
+            model=run.model.model_dump(mode="json"),
+            normalization=normalization and normalization.model_dump(mode="json"),
+        )
+        session.add(teacher)
+        session.flush()
+        job = create_job(
+            session,
+            WAITING,
+            project_id=project_id,
+            kind=run.task,
+            labels={},
+            priority=VERIFY_PRIORITY,
+            spec={"members": list(members)},
+            run=run.model_dump(mode="json"),
+            teacher_id=teacher.id,
         )
         teacher.training_job_id = job.id
     return teacher

@@ -32,7 +32,7 @@ class Uploads(Generic[Row]):
         self._kind = kind
         self._in_job = in_job
         self._run_of: Callable[[Row], VerifyTeacherRun | VerifyDatasetRun] = run_of
-        self._makers = (f"verify_{kind}", f"train_{kind}")
+        self._makers = (f"verify_{kind}", f"train_{kind}", f"combine_{kind}s")
 
     def get(self, db: Database, project_id: str, id_: str) -> Row:
         """Return one that was not deleted.
@@ -82,7 +82,7 @@ class Uploads(Generic[Row]):
                 return row
             if isinstance(row, Teacher) and row.training_job_id is not None:
                 raise AlreadyUploaded(
-                    f"The teacher {id_} is trained here, by job {row.training_job_id}: create a new teacher for a "
+                    f"The teacher {id_} is made here, by job {row.training_job_id}: create a new teacher for a "
                     "checkpoint."
                 )
             if row.upload_sha256 is not None:

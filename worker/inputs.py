@@ -2,13 +2,14 @@
 
 import json
 import logging
+from collections.abc import Iterator
 
 from store import artifacts, datasets, teachers
 from store.blobs import BlobStore
 from store.database import Database
 from store.errors import BlobError
 from store.leases import Lease
-from store.models import Dataset, Teacher
+from store.models import Dataset, Job, Teacher
 from worker.cache import InputCache
 from worker.checkpoints import file_name
 from worker.workspace import Workspace
@@ -33,24 +34,35 @@ def lay_out(
     """
     job, upload_key = lease.job, None
     workspace.run.write_text(json.dumps(job.run))
-    uploads: list[tuple[str, Teacher | Dataset]] = []
-    # A job that trains a teacher is to make it, and has none to read.
-    if job.teacher_id is not None and job.kind != "train_teacher":
-        uploads.append(("teacher", teachers.get(db, job.project_id, job.teacher_id)))
-    if job.dataset_id is not None:
-        uploads.append(("dataset", datasets.get(db, job.project_id, job.dataset_id)))
-    for name, row in uploads:
+    for name, row in _inputs(db, job):
         try:
-            if job.kind in ("distill", "train_teacher"):
+            if name == "upload":  # read once: the cache is not for it
+                upload_key = _known(row.blob_key)
+                blobs.fetch(upload_key, workspace.inputs / name, _known(row.upload_sha256))
+            else:
                 target = workspace.inputs / f"{name}.safetensors"
                 cache.place(blobs, _known(row.blob_key), _known(row.sha256), target)
-            else:  # read once: the cache is not for it
-                upload_key = _known(row.blob_key)
-                blobs.fetch(upload_key, workspace.inputs / "upload", _known(row.upload_sha256))
         except BlobError as error:
-            raise InputMissing(f"the {name} {row.id} cannot be read: {error}") from error
+            raise InputMissing(f"{row.id} cannot be read: {error}") from error
     _fetch_newest_checkpoint(db, blobs, lease, workspace)
     return upload_key
+
+
+def _inputs(db: Database, job: Job) -> Iterator[tuple[str, Teacher | Dataset]]:
+    """What a job reads, by the name that it has in the workspace. A teacher that the job is to make is not among it."""
+    project = job.project_id
+    match job.kind:
+        case "verify_teacher":
+            yield "upload", teachers.get(db, project, _known(job.teacher_id))
+        case "verify_dataset":
+            yield "upload", datasets.get(db, project, _known(job.dataset_id))
+        case "combine_teachers":
+            for index, member in enumerate(job.spec["members"]):
+                yield f"member-{index}", teachers.get(db, project, member)
+        case "train_teacher" | "distill":
+            if job.kind == "distill" and job.teacher_id is not None:
+                yield "teacher", teachers.get(db, project, job.teacher_id)
+            yield "dataset", datasets.get(db, project, _known(job.dataset_id))
 
 
 def _fetch_newest_checkpoint(db: Database, blobs: BlobStore, lease: Lease, workspace: Workspace) -> None:
@@ -66,5 +78,5 @@ def _fetch_newest_checkpoint(db: Database, blobs: BlobStore, lease: Lease, works
 
 
 def _known(value: str | None) -> str:
-    assert value is not None, "a job is queued only when its uploads are in the blob store"
+    assert value is not None, "a job is queued only when what it reads is in the blob store"
     return value

@@ -82,7 +82,7 @@ def _end_of(path: Path, num_bytes: int) -> bytes:
 
 def _key(lease: Lease, name: str, kind: str) -> str:
     job = lease.job
-    if kind == "teacher" and job.kind == "train_teacher":
+    if kind == "teacher" and job.kind in ("train_teacher", "combine_teachers"):
         # By attempt: one that has lost its lease may still write, and two machines may differ in the last bits.
         return f"teachers/{job.teacher_id}/{lease.epoch}/{name}"
     if job.kind == "verify_teacher" and kind == "teacher":

@@ -7,13 +7,14 @@ from torch import nn
 
 from abcore.architectures.auto import choose
 from abcore.architectures.counting import count_parameters
+from abcore.architectures.ensemble import Ensemble as EnsembleModel
 from abcore.architectures.layers import build_layers
 from abcore.architectures.meta import OnMeta
 from abcore.architectures.resnet_cifar import build_resnet_cifar
 from abcore.architectures.timm_zoo import build_timm
 from abcore.architectures.torchvision_zoo import build_torchvision
 from abcore.architectures.wide_resnet import build_wide_resnet
-from abcore.specs.architectures import Auto, ModelSpec, ResNetCifar, Timm, Torchvision, WideResNet
+from abcore.specs.architectures import Auto, Ensemble, ModelSpec, ResNetCifar, Timm, Torchvision, WideResNet
 from abcore.specs.layers import Layers
 from abcore.specs.refusals import Refusal
 
@@ -83,6 +84,9 @@ def _build(spec: ModelSpec) -> nn.Module:
             return build_timm(architecture, spec)
         case Layers() as architecture:
             return build_layers(architecture, spec)
+        case Ensemble() as architecture:
+            members = [spec.model_copy(update={"architecture": member}) for member in architecture.members]
+            return EnsembleModel([_build(member) for member in members])
         case Auto():
             raise AssertionError("resolve_auto comes first")
         case unknown:

@@ -7,9 +7,9 @@ from torch import nn
 from abcore.architectures import build_on_meta, resolve_auto
 from abcore.architectures.counting import count_bytes, count_parameters, macs_of
 from abcore.architectures.meta import passing
-from abcore.specs.architectures import ModelSpec
+from abcore.specs.architectures import Ensemble, ModelSpec
 from abcore.specs.refusals import Refusal
-from abcore.specs.reports import ModelDescription
+from abcore.specs.reports import ModelDescription, TapPoint
 from abcore.taps.finding import find_in
 from abcore.taps.recording import Recording, record
 
@@ -40,8 +40,16 @@ def describe_model(spec: ModelSpec) -> ModelDescription:
         num_parameters=count_parameters(model),
         num_macs=num_macs,
         size_bytes=count_bytes(model),
-        taps=find_in(recording),
+        taps=_taps(spec, recording),
     )
+
+
+def _taps(spec: ModelSpec, recording: Recording) -> tuple[TapPoint, ...]:
+    """The network's taps; of an ensemble those of its first member, because no map lies on the paths of all."""
+    if not isinstance(spec.architecture, Ensemble):
+        return find_in(recording)
+    first = describe_model(spec.model_copy(update={"architecture": spec.architecture.members[0]}))
+    return tuple(tap.model_copy(update={"name": f"members.0.{tap.name}"}) for tap in first.taps)
 
 
 def record_pass(model: nn.Module, spec: ModelSpec) -> Recording:

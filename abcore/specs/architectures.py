@@ -154,8 +154,22 @@ class Auto(Spec):
         return self
 
 
+class Ensemble(Spec):
+    """Several networks that answer as one, by the mean of their probabilities; a teacher rather than a student.
+
+    Its state dict has each member's names behind `members.0.`, `members.1.`, ... KD learns from all of them. Boundaries
+    are those of the first member, where the recipe names no taps; `recipe.taps` may name those of all, and the
+    student's once for each.
+    """
+
+    arch: Literal["ensemble"]
+    members: tuple[
+        Annotated[WideResNet | ResNetCifar | Torchvision | Timm | Layers, Field(discriminator="arch")], ...
+    ] = Field(min_length=2, max_length=16, description="Any architectures but `auto` and `ensemble`.")
+
+
 Architecture = Annotated[
-    WideResNet | ResNetCifar | Torchvision | Timm | Layers | Auto, Field(discriminator="arch")
+    WideResNet | ResNetCifar | Torchvision | Timm | Layers | Ensemble | Auto, Field(discriminator="arch")
 ]
 
 

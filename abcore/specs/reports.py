@@ -84,8 +84,8 @@ class TeacherReport(Spec):
     """What verification found in a teacher's checkpoint, or what its training here came to."""
 
     description: ModelDescription
-    format: Literal["safetensors", "torch", "trained"] = Field(
-        description="Of the checkpoint as it came; `trained`: it was made here."
+    format: Literal["safetensors", "torch", "trained", "combined"] = Field(
+        description="Of the checkpoint as it came; `trained` and `combined`: it was made here."
     )
     dtype: str
     accuracy: dict[str, Accuracy] = Field(

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from abcore.specs.architectures import Architecture, ModelSpec, Normalization
+from abcore.specs.architectures import Architecture, Ensemble, ModelSpec, Normalization
 from abcore.specs.base import Spec
 from abcore.specs.recipes import Recipe
 from abcore.specs.reports import DatasetReport, DistillReport, OutputFile, TeacherReport
@@ -57,6 +57,19 @@ class TrainTeacherRun(Spec):
     checkpoint_seconds: float = Field(default=30.0, gt=0, description="Longest time between two checkpoints.")
 
 
+class EnsembleSpec(ModelSpec):
+    """A `ModelSpec` of an ensemble."""
+
+    architecture: Ensemble
+
+
+class CombineTeachersRun(Spec):
+    """Make one teacher of several: `inputs/member-0.safetensors`, ... become `outputs/teacher.safetensors`."""
+
+    task: Literal["combine_teachers"] = "combine_teachers"
+    model: EnsembleSpec
+
+
 class VerifyTeacherRun(Spec):
     """Read an untrusted checkpoint, hold it against its architecture, leave `outputs/teacher.safetensors`."""
 
@@ -81,7 +94,8 @@ class VerifyDatasetRun(Spec):
 
 
 Run = Annotated[
-    DistillRun | TrainTeacherRun | VerifyTeacherRun | VerifyDatasetRun, Field(discriminator="task")
+    DistillRun | TrainTeacherRun | CombineTeachersRun | VerifyTeacherRun | VerifyDatasetRun,
+    Field(discriminator="task"),
 ]
 
 

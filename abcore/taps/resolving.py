@@ -24,7 +24,7 @@ def resolve_taps(
     Args:
         model: the network, with any weights.
         image: shape of one image.
-        names: shallow to deep, without repetition.
+        names: shallow to deep. One may be named again, to be paired with several of the other network.
         where: what to call the list of names in a refusal; the number of the name is added.
 
     Returns:
@@ -33,7 +33,7 @@ def resolve_taps(
     Raises:
         Refusal: a name fits no module or call (`taps.not_found`), leaves open which call it means
             (`taps.ambiguous`), is no feature map (`taps.not_a_map`), lies after an activation
-            (`taps.post_activation`), or is not deeper than its predecessor (`taps.order`).
+            (`taps.post_activation`), or is shallower than its predecessor (`taps.order`).
     """
     return resolve_in(record(model, image), model, names, where)
 
@@ -45,13 +45,13 @@ def resolve_in(
     resolver = _Resolver(recording, model)
     found = [resolver.resolve(name, f"{where}[{index}]") for index, name in enumerate(names)]
     for index in range(1, len(found)):
-        if depth(recording, found[index][1]) <= depth(recording, found[index - 1][1]):
+        if depth(recording, found[index][1]) < depth(recording, found[index - 1][1]):
             raise Refusal(
                 "taps.order",
-                f"{names[index]!r} does not come after {names[index - 1]!r}, by scale or in the forward pass",
+                f"{names[index]!r} comes before {names[index - 1]!r}, by scale or in the forward pass",
                 where=f"{where}[{index}]",
                 value=names[index],
-                hint="List taps from shallow to deep, each once: the deepest weighs most in the loss.",
+                hint="List taps from shallow to deep: the deepest weighs most in the loss.",
             )
     return tuple(tap_point(recording, site, value) for site, value in found)
 

@@ -8,7 +8,9 @@ from abcore.specs.presets import PRESETS, PresetName
 from abcore.specs.presets import Preset as PresetSpec
 from abcore.specs.recipes import Recipe
 from api.auth import Reader
+from api.documentation import refusals
 from api.schemas.base import Answer, Page
+from store.errors import NotFound
 
 router = APIRouter(prefix="/v1/recipes", tags=["recipes"])
 
@@ -37,7 +39,9 @@ def list_(_: Reader) -> PresetPage:
     return PresetPage(data=[Preset.of(preset) for preset in PRESETS.values()], has_more=False)
 
 
-@router.get("/{name}", operation_id="get_recipe")
-def get(name: PresetName, _: Reader) -> Preset:
+@router.get("/{name}", operation_id="get_recipe", responses=refusals(404))
+def get(name: str, _: Reader) -> Preset:
     """Show a preset."""
+    if name not in PRESETS:
+        raise NotFound("recipe", name)
     return Preset.of(PRESETS[name])

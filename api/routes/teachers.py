@@ -11,8 +11,8 @@ from api.context import ContextDep
 from api.documentation import UPLOAD, refusals
 from api.problems import invalid
 from api.schemas.jobs import JobPlan
-from api.schemas.uploads import Teacher, TeacherCreate, TeacherPage, TeacherTrain
-from api.submission import prepare_training
+from api.schemas.uploads import Teacher, TeacherCombine, TeacherCreate, TeacherPage, TeacherTrain
+from api.teachers import prepare_ensemble, prepare_training
 from api.uploads import receive_content
 from store import teachers
 
@@ -35,9 +35,7 @@ async def create(body: TeacherCreate, context: ContextDep, caller: Submitter, re
     return Teacher.model_validate(row)
 
 
-@router.post(
-    "/train", status_code=202, operation_id="train_teacher", responses=refusals(404, 409, 413, 415, 503)
-)
+@router.post("/train", status_code=202, operation_id="train_teacher", responses=refusals(409, 413, 415, 503))
 async def train(body: TeacherTrain, context: ContextDep, caller: Submitter, response: Response) -> Teacher:
     """Have a teacher trained on a dataset's labels. It is `pending` until its job has ended, which is a job like any.
 
@@ -59,6 +57,23 @@ async def train(body: TeacherTrain, context: ContextDep, caller: Submitter, resp
         plan=JobPlan(student=description).model_dump(mode="json"),
     )
     await run_in_threadpool(context.doorbell.ring)
+    response.headers["Location"] = f"/v1/teachers/{row.id}"
+    return Teacher.model_validate(row)
+
+
+@router.post("/combine", status_code=202, operation_id="combine_teachers", responses=refusals(409, 413, 415))
+def combine(body: TeacherCombine, context: ContextDep, caller: Submitter, response: Response) -> Teacher:
+    """Make an ensemble of teachers one teacher. It is `pending` for the seconds that this takes."""
+    run, normalization = prepare_ensemble(context, caller.project_id, body)
+    row = teachers.combine(
+        context.db,
+        caller.project_id,
+        name=body.name,
+        members=body.members,
+        run=run,
+        normalization=normalization,
+    )
+    context.doorbell.ring()
     response.headers["Location"] = f"/v1/teachers/{row.id}"
     return Teacher.model_validate(row)
 

@@ -76,6 +76,26 @@ class TeacherTrain(Body):
         return {**fields, "recipe": lay_over(_LABELS_ALONE.model_dump(mode="json"), fields["recipe"])}
 
 
+COMBINE_EXAMPLE: JsonDict = {
+    "name": "two of them",
+    "members": ["tch_01KAQ8Z0V6M2Y6E9N1T4C7R5WB", "tch_01KAQ8Z0V6M2Y6E9N1T4C7R5WC"],
+}
+
+
+class TeacherCombine(Body):
+    """An ensemble of teachers that are there, as one teacher: it answers with the mean of their probabilities."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [COMBINE_EXAMPLE]})
+
+    name: Name = Field(examples=["two of them"])
+    members: list[str] = Field(
+        min_length=2,
+        max_length=16,
+        examples=[["tch_01KAQ8Z0V6M2Y6E9N1T4C7R5WB", "tch_01KAQ8Z0V6M2Y6E9N1T4C7R5WC"]],
+        description="Ready teachers of the same images, classes and normalization. They may be deleted afterwards.",
+    )
+
+
 class DatasetCreate(Body):
     """Announces a dataset. Its archive follows by `PUT .../content`."""
 
@@ -128,7 +148,7 @@ class Teacher(Upload):
     model: ModelSpec
     normalization: Normalization | None
     training_job_id: str | None = Field(
-        description="The job that trains it, to be watched as any job; null for one that is uploaded."
+        description="The job that makes it, null for one that is uploaded; of one that is trained a job like any."
     )
     report: TeacherReport | None
 

@@ -14,8 +14,8 @@ ARMS = ("cross-entropy", "kd", "fitnets", "at", "ab")
 class Trial:
     """One run: what tells it from the others in a table (`arm`, `x`), and what it takes to run it.
 
-    `share` is that of the scale's training images. With `other_classes` the teacher knows one half of the dataset's
-    classes and the student learns the other half.
+    `share` is that of the scale's training images. With `other_labels` the student learns pairs of the classes that the
+    teacher tells apart.
     """
 
     arm: str
@@ -24,7 +24,7 @@ class Trial:
     student: ModelFields
     recipe: dict[str, Any]
     share: float = 1.0
-    other_classes: bool = False
+    other_labels: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _margin(scale: Scale, seed: int) -> Iterator[Trial]:
 
 
 def _transfer_learning(scale: Scale, seed: int) -> Iterator[Trial]:
-    # KD cannot take part: the teacher's logits speak of other classes.
+    # KD cannot take part: the teacher's logits speak of other labels.
     for arm, label, task in (
         ("cross-entropy", "cross-entropy", CROSS_ENTROPY),
         ("fitnets", "fitnets", CROSS_ENTROPY),
@@ -82,7 +82,7 @@ def _transfer_learning(scale: Scale, seed: int) -> Iterator[Trial]:
         ("ab", "ab + DTL", DTL),
     ):
         fields = recipe(scale, arm, seed=seed, task=task)
-        yield Trial(label, "", seed, scale.student, fields, other_classes=True)
+        yield Trial(label, "", seed, scale.student, fields, other_labels=True)
 
 
 def _methods(scale: Scale, seed: int) -> Iterator[Trial]:
@@ -99,7 +99,7 @@ EXPERIMENTS = {
     "student-variety": Experiment("Student variety", "what is smaller", _student_variety),
     "losses": Experiment("Losses", "", _losses, ("similarity", "top1")),
     "margin": Experiment("Margin", "margin µ", _margin, ("top1", "similarity"), curves=True),
-    "transfer-learning": Experiment("Transfer to other classes", "", _transfer_learning),
+    "transfer-learning": Experiment("Transfer to another label set", "", _transfer_learning),
     "methods": Experiment("Methods", "", _methods),
 }
 """By the name that the command takes."""

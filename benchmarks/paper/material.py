@@ -18,7 +18,7 @@ from abcore.data.dataset import ImageDataset, Split, load_dataset, save_dataset
 from abcore.distillation import distill
 from abcore.events import EventWriter
 from abcore.ingest import verify_dataset
-from abcore.specs.reports import SplitReport
+from abcore.specs.reports import DatasetReport, SplitReport
 from abcore.specs.runs import DistillRun, VerifyDatasetRun
 from benchmarks.paper.arms import recipe
 from benchmarks.paper.scales import Scale
@@ -29,7 +29,7 @@ _SUBSET_SEED = 0
 
 
 class Material:
-    """The images and teachers of one dataset at one scale, kept below `folder`; `data` holds the dataset's own files.
+    """Images and teacher of one dataset at one scale, kept below `folder`; `data` holds the dataset's own files.
 
     Raises:
         SystemExit: the dataset is unknown, or its files are not in `data`.
@@ -43,60 +43,62 @@ class Material:
         if not self._whole.exists():
             _verify(name, _upload(name, data), scale.image_size, folder, self._whole)
 
-    def images(self, share: float, *, other_classes: bool) -> Path:
-        """Return the dataset file of a share of the scale's images, with all classes or with every second one."""
-        half = "even" if other_classes else "all"
-        whole = load_dataset(self._whole)
-        num_train = round(share * (self._scale.train_images or len(whole.splits["train"])))
-        return self._part(half, num_train)
+    @property
+    def num_classes(self) -> int:
+        """Classes that the teacher tells apart."""
+        return len(load_dataset(self._whole).report.classes)
 
-    def teacher(self, *, other_classes: bool) -> Path:
-        """Return a teacher of all classes, or of those that the student does not learn; trained on labels alone."""
-        half = "odd" if other_classes else "all"
-        path = self._folder / f"teacher-{half}.safetensors"
+    def images(self, share: float, *, paired: bool) -> Path:
+        """Return the dataset file of a share of the scale's images; `paired`: each two classes are one label."""
+        whole = len(load_dataset(self._whole).splits["train"])
+        return self._part(round(share * (self._scale.train_images or whole)), paired=paired)
+
+    def teacher(self) -> Path:
+        """Return a teacher of all classes, trained on labels alone."""
+        path = self._folder / "teacher-all.safetensors"
         if not path.exists():
-            _train(self._part(half, self._scale.teacher_images), self._scale, self._folder, path)
+            _train(self._part(self._scale.teacher_images, paired=False), self._scale, self._folder, path)
         return path
 
-    def _part(self, half: str, num_train: int | None) -> Path:
-        path = self._folder / f"{half}-{num_train or 'whole'}.safetensors"
+    def _part(self, num_train: int | None, *, paired: bool) -> Path:
+        path = self._folder / f"{'paired' if paired else 'all'}-{num_train or 'whole'}.safetensors"
         if not path.exists():
             whole = load_dataset(self._whole)
-            classes = list(range(len(whole.report.classes)))
-            kept = {"all": classes, "even": classes[::2], "odd": classes[1::2]}[half]
             splits = {
-                "train": _balanced(whole.splits["train"], kept, num_train),
-                "test": _balanced(whole.splits["test"], kept, self._scale.test_images),
+                "train": _balanced(whole.splits["train"], num_train),
+                "test": _balanced(whole.splits["test"], self._scale.test_images),
             }
-            names = tuple(whole.report.classes[label] for label in kept)
-            save_dataset(path, ImageDataset(splits, _report(whole, names, splits)))
+            classes = whole.report.classes
+            if paired:
+                splits = {name: Split(split.images, split.labels // 2) for name, split in splits.items()}
+                classes = tuple(
+                    " or ".join(classes[first : first + 2]) for first in range(0, len(classes), 2)
+                )
+            save_dataset(path, ImageDataset(splits, _report(whole.report, classes, splits)))
         return path
 
 
-def _report(whole: ImageDataset, names: tuple[str, ...], splits: dict[str, Split]) -> Any:
+def _report(whole: DatasetReport, classes: tuple[str, ...], splits: dict[str, Split]) -> DatasetReport:
     """The whole dataset's report, with a part's classes and counts."""
     counts = {
         name: SplitReport(
             num_images=len(split),
-            class_counts=tuple(torch.bincount(split.labels, minlength=len(names)).tolist()),
+            class_counts=tuple(torch.bincount(split.labels, minlength=len(classes)).tolist()),
         )
         for name, split in splits.items()
     }
-    return whole.report.model_copy(update={"classes": names, "splits": counts})
+    return whole.model_copy(update={"classes": classes, "splits": counts})
 
 
-def _balanced(split: Split, kept: list[int], num_images: int | None) -> Split:
-    """Take so many images of the classes `kept`, each class as often, by a fixed shuffle, labelled 0, 1, ...
-
-    Smaller parts are parts of larger ones.
-    """
+def _balanced(split: Split, num_images: int | None) -> Split:
+    """Take so many images, each class as often, by a fixed shuffle. Smaller parts are parts of larger ones."""
     shuffled = torch.randperm(len(split), generator=torch.Generator().manual_seed(_SUBSET_SEED))
-    by_class = [shuffled[split.labels[shuffled] == label] for label in kept]
+    by_class = [shuffled[split.labels[shuffled] == label] for label in torch.unique(split.labels)]
     if num_images is not None:
-        each, left_over = divmod(num_images, len(kept))
+        each, left_over = divmod(num_images, len(by_class))
         by_class = [index[: each + (place < left_over)] for place, index in enumerate(by_class)]
-    labels = [torch.full((len(index),), place) for place, index in enumerate(by_class)]
-    return Split(split.images[torch.cat(by_class)], torch.cat(labels))
+    kept = torch.cat(by_class)
+    return Split(split.images[kept], split.labels[kept])
 
 
 def _train(dataset: Path, scale: Scale, folder: Path, path: Path) -> None:

@@ -55,12 +55,10 @@ class Planned:
 
 def plan(experiment: str, trial: Trial, scale: Scale, material: Material) -> Planned:
     """Find a trial's inputs, made if they are not there yet, and validate its run."""
-    dataset = material.images(trial.share, other_classes=trial.other_classes)
-    teacher = material.teacher(other_classes=trial.other_classes)
+    dataset, teacher = material.images(trial.share, paired=trial.other_labels), material.teacher()
     report = load_dataset(dataset).report
-    # Both halves of the classes are as large, so a teacher of the other half has as many as the student.
     spec = ModelSpec.model_validate(
-        {"architecture": scale.teacher, "image": report.image, "num_classes": len(report.classes)}
+        {"architecture": scale.teacher, "image": report.image, "num_classes": material.num_classes}
     )
     run = DistillRun.model_validate(
         {

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -123,6 +123,11 @@ class Teachers(UploadedResources[Teacher]):
         if recipe is not None:
             body["recipe"] = recipe
         return self._parse(self._transport.request("POST", f"{self._url_path}/train", json=body).content)
+
+    def combine(self, name: str, members: Sequence[str]) -> Teacher:
+        """Make an ensemble of ready teachers one teacher, which answers with the mean of their probabilities."""
+        body = {"name": name, "members": list(members)}
+        return self._parse(self._transport.request("POST", f"{self._url_path}/combine", json=body).content)
 
     def add(
         self,

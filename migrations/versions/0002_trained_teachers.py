@@ -1,4 +1,4 @@
-"""Teachers that the service trains: the job that does it, and its kind.
+"""Teachers that the service makes: the job that does it, and its kinds.
 
 Revision: 0002, after 0001.
 """
@@ -9,11 +9,11 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
-KINDS = "kind IN ('distill', 'train_teacher', 'verify_teacher', 'verify_dataset')"
+KINDS = "kind IN ('distill', 'train_teacher', 'combine_teachers', 'verify_teacher', 'verify_dataset')"
 
 
 def upgrade() -> None:
-    """Add `teachers.training_job_id`, and let jobs be of kind `train_teacher`."""
+    """Add `teachers.training_job_id`, and let jobs be of kinds `train_teacher` and `combine_teachers`."""
     with op.batch_alter_table("teachers") as teachers:
         teachers.add_column(sa.Column("training_job_id", sa.String(40)))
     with op.batch_alter_table("jobs") as jobs:

@@ -10,12 +10,13 @@ from abcore.specs.architectures import ModelSpec
 from api.app import create_app
 from api.schemas.base import ProblemDocument
 from api.schemas.jobs import JobCreate
-from api.schemas.uploads import DatasetCreate, TeacherCreate, TeacherTrain
+from api.schemas.uploads import DatasetCreate, TeacherCombine, TeacherCreate, TeacherTrain
 from store.settings import Settings
 
 MODELS: dict[str, type[BaseModel]] = {
     "create_teacher": TeacherCreate,
     "train_teacher": TeacherTrain,
+    "combine_teachers": TeacherCombine,
     "create_dataset": DatasetCreate,
     "create_job": JobCreate,
     "describe_architecture": ModelSpec,
@@ -73,7 +74,7 @@ def test_every_refusal_is_documented_as_a_problem_with_an_example(document: dict
 
 def test_examples_of_fields_are_values_that_the_field_takes(document: dict[str, Any]) -> None:
     count = 0
-    for model in (TeacherCreate, TeacherTrain, DatasetCreate, JobCreate, ProblemDocument):
+    for model in (TeacherCreate, TeacherTrain, TeacherCombine, DatasetCreate, JobCreate, ProblemDocument):
         for field in model.model_fields.values():
             for example in field.examples or []:
                 TypeAdapter(field.rebuild_annotation()).validate_python(example)

@@ -310,3 +310,21 @@ def test_another_project_sees_nothing_of_this_one(service: Any, refusal: Refusal
         assert problem["code"] == "dataset.unknown"
     assert len(walked) >= 12
     assert service.client.get(f"/v1/jobs/{job['id']}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("members", "where", "code"),
+    [(["tch_none"], "members.1", "teacher.unknown"), ([], "members", "request.too_short")],
+)
+def test_an_ensemble_of_what_is_not_there(
+    good: dict[str, Any], client: httpx.Client, refusal: Refusal, members: list[str], where: str, code: str
+) -> None:
+    body = {"name": "both", "members": [good["teacher"], *members]}
+    problem = refusal(client.post("/v1/teachers/combine", json=body), 422)
+    assert (problem["where"], problem["code"]) == (where, code)
+
+
+def test_a_teacher_trained_on_what_is_not_there(client: httpx.Client, refusal: Refusal) -> None:
+    body = {"name": "t", "dataset": "dst_none", "architecture": WRN}
+    problem = refusal(client.post("/v1/teachers/train", json=body), 422)
+    assert (problem["where"], problem["code"], problem["value"]) == ("dataset", "dataset.unknown", "dst_none")

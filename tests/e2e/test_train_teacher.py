@@ -1,4 +1,4 @@
-"""Without a checkpoint: the service trains a teacher, and a student learns from it."""
+"""Without a checkpoint: the service trains a teacher, makes an ensemble, and students learn from both."""
 
 import io
 from pathlib import Path
@@ -55,4 +55,22 @@ def test_from_a_dataset_alone_to_a_student(tmp_path: Path) -> None:
         assert report.teacher_accuracy is not None
         assert report.teacher_accuracy["test"].top1 == ready.report.accuracy["test"].top1
         assert [found.id for found in client.jobs.list().data] == [job.id]
+        # Twice the same network answers as one of it does.
+        both = client.teachers.wait(client.teachers.combine("both", [teacher.id] * 2).id, timeout_seconds=60)
+        client.teachers.delete(teacher.id)
+        assert both.report is not None
+        assert both.report.description.num_parameters == 2 * ready.report.description.num_parameters
+        again = client.jobs.create(
+            teacher=both.id,
+            dataset=dataset.id,
+            student=ARCHITECTURE,
+            recipe={"transfer": SHORT, "finetune": SHORT, "augmentation": SMALL},
+        )
+        of_both = client.jobs.wait(again.id, timeout_seconds=120).report
+        assert of_both is not None
+        assert of_both.teacher_accuracy is not None
+        assert of_both.teacher_accuracy["test"].top1 == ready.report.accuracy["test"].top1
+        assert [tap.teacher for tap in of_both.boundary_similarity] == [
+            f"members.0.{tap.teacher}" for tap in report.boundary_similarity
+        ]
         assert [found.id for found in client.jobs.list(kind="teacher.train").data] == [training.id]

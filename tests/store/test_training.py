@@ -91,7 +91,7 @@ def test_deleting_it_stops_its_training(hand, train) -> None:
 
 def test_it_takes_no_checkpoint_and_needs_a_dataset_that_is_ready(hand, train) -> None:
     teacher = train()
-    with pytest.raises(AlreadyUploaded, match="is trained here"):
+    with pytest.raises(AlreadyUploaded, match="is made here"):
         teachers.attach_upload(hand.db, hand.project, teacher.id, "uploads/x/1", "1" * 64, 3)
     unready = datasets.create(hand.db, hand.project, name="d", filename="d.npz")
     with pytest.raises(NotReady):

@@ -85,6 +85,20 @@ def train_teacher(
     _show(teacher, as_json=as_json)
 
 
+@teachers.command("combine")
+def combine_teachers(
+    context: typer.Context,
+    members: Annotated[list[str], typer.Argument(help="Ids of the teachers (tch_...), two or more.")],
+    name: Annotated[str, typer.Option(help="What to call it.")] = "ensemble",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is made.")] = True,
+    timeout: TimeoutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an ensemble of teachers one teacher, which answers with the mean of their probabilities."""
+    resources = client_of(context).teachers
+    _finish_add(resources, resources.combine(name, members), wait=wait, timeout=timeout, as_json=as_json)
+
+
 @datasets.command("add")
 def add_dataset(
     context: typer.Context,
