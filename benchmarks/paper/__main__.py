@@ -13,13 +13,13 @@ from benchmarks.paper.material import DATASETS, Material
 from benchmarks.paper.plots import plot
 from benchmarks.paper.scales import SCALES
 from benchmarks.paper.tables import markdown, write_summary
-from benchmarks.paper.trials import plan, run_all
+from benchmarks.paper.trials import plan, run_all, write
 
 RESULTS = Path(__file__).parents[1] / "results" / "paper"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run experiments; leave `runs.csv` and, by experiment, a summary, a table and a plot."""
+    """Run experiments; leave of each a CSV of its runs, a summary, a table and a plot."""
     asked = _parser().parse_args(arguments)
     scale = SCALES[asked.scale]
     folder: Path = asked.out / f"{asked.dataset}-{asked.scale}"
@@ -34,7 +34,8 @@ def main(arguments: list[str] | None = None) -> None:
     rows = run_all(planned, folder / "runs.csv", num_processes=asked.processes)
     for name in names:
         experiment, of_experiment = EXPERIMENTS[name], [row for row in rows if row["experiment"] == name]
-        write_summary(of_experiment, experiment, folder / f"{name}.csv")
+        write(folder / f"{name}.csv", of_experiment)
+        write_summary(of_experiment, experiment, folder / f"{name}-summary.csv")
         table = markdown(of_experiment, experiment)
         (folder / f"{name}.md").write_text(table + "\n")
         plot(of_experiment, experiment, folder / f"{name}.svg")

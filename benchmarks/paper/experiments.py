@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from abcore.specs.presets import PRESETS
 from benchmarks.paper.arms import CROSS_ENTROPY, DTL, FINETUNE, recipe
 from benchmarks.paper.scales import ModelFields, Scale
 
@@ -91,6 +92,20 @@ def _methods(scale: Scale, seed: int) -> Iterator[Trial]:
         yield Trial(arm, "", seed, scale.students["depth"], recipe(scale, arm, seed=seed))
 
 
+def _presets(scale: Scale, seed: int) -> Iterator[Trial]:
+    # Each preset's epochs are shared out within the scale's budget as they are in the preset.
+    for name in ("paper-cifar", "modern"):
+        fields = PRESETS[name].recipe.model_dump(mode="json")
+        phases = [fields["transfer"], fields["finetune"]]
+        share = phases[0]["epochs"] / sum(phase["epochs"] for phase in phases)
+        phases[0]["epochs"] = max(1, round(share * scale.epochs))
+        phases[1]["epochs"] = scale.epochs - phases[0]["epochs"]
+        for phase in phases:
+            phase["batch_size"] = scale.batch_size
+        fields |= {"seed": seed, "augmentation": scale.augmentation, "evaluate_every": scale.epochs}
+        yield Trial(name, "", seed, scale.student, fields)
+
+
 EXPERIMENTS = {
     "learning-speed": Experiment("Learning speed", "epochs in all", _learning_speed, curves=True),
     "training-set-size": Experiment(
@@ -101,5 +116,6 @@ EXPERIMENTS = {
     "margin": Experiment("Margin", "margin µ", _margin, ("top1", "similarity"), curves=True),
     "transfer-learning": Experiment("Transfer to another label set", "", _transfer_learning),
     "methods": Experiment("Methods", "", _methods),
+    "presets": Experiment("Presets", "", _presets),
 }
 """By the name that the command takes."""

@@ -1,4 +1,7 @@
-"""Running trials, each once, and keeping what came out: one row of `runs.csv` a run."""
+"""Running trials, each once, and keeping what came out: one row of `runs.csv` a run.
+
+Experiments may have runs in common: `runs.csv` has each once, under the experiment that came first.
+"""
 
 import csv
 import hashlib
@@ -9,7 +12,7 @@ import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,11 +99,19 @@ def run_all(planned: Iterable[Planned], results: Path, *, num_processes: int) ->
 
 
 def read(results: Path) -> list[Row]:
-    """Return the rows of a `runs.csv`; none if there is no such file."""
+    """Return the rows of such a file; none if there is no file."""
     if not results.exists():
         return []
     with results.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def write(results: Path, rows: Sequence[Row]) -> None:
+    """Write rows with a heading."""
+    with results.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _run(planned: Planned, folder: Path, commit: str) -> Row:
@@ -151,12 +162,10 @@ def _figures(report: DistillReport) -> Row:
 
 
 def _append(results: Path, row: Row) -> None:
-    is_new = not results.exists()
+    if not results.exists():
+        write(results, [])
     with results.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
+        csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
 
 
 def _commit() -> str:

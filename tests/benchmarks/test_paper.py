@@ -31,7 +31,8 @@ def test_an_experiment_leaves_runs_a_summary_and_a_plot(
     assert set(runs[0]) == set(COLUMNS)
     assert {row["arm"] for row in runs} == {"ab", "l2", "l1", "l0.5"}
     of_ab = [float(row["top1"]) for row in runs if row["arm"] == "ab"]
-    summary = {(row["figure"], row["arm"]): row for row in rows(folder / "losses.csv")}
+    assert sorted(map(str, rows(folder / "losses.csv"))) == sorted(map(str, runs))
+    summary = {(row["figure"], row["arm"]): row for row in rows(folder / "losses-summary.csv")}
     assert float(summary["top1", "ab"]["mean"]) == pytest.approx(100 * statistics.mean(of_ab), abs=1e-3)
     deviation = float(summary["similarity", "l1"]["standard_deviation"])
     of_l1 = [float(row["similarity"]) for row in runs if row["arm"] == "l1"]
