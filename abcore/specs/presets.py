@@ -65,9 +65,9 @@ _ALL = (
     ),
     Preset(
         name="modern",
-        description="What did best in docs/experiments.md: two thirds of the epochs for the boundaries, at a high rate and "
-        "with a wide margin; then KD with T² at a low one, so that it does not undo them. Weights do not depend on "
-        "resolution and width.",
+        description="What did best in docs/experiments.md: two thirds of the epochs for the boundaries, at a high "
+        "rate and with a wide margin; then KD with T² at a low one, so that it does not undo them. Weights do not "
+        "depend on resolution and width.",
         recipe=Recipe(
             method=ActivationBoundary(margin=3.0),
             transfer=Transfer(epochs=40, optimizer=Optimizer(learning_rate=0.2), schedule=_COSINE),
