@@ -10,7 +10,19 @@ from api.context import Context
 from api.describer import Describer
 from api.logs import show_logs
 from api.middleware import Envelope
-from api.routes import architectures, artifacts, datasets, events, health, jobs, metrics, recipes, teachers
+from api.routes import (
+    architectures,
+    artifacts,
+    datasets,
+    events,
+    health,
+    job_actions,
+    jobs,
+    metrics,
+    recipes,
+    stream,
+    teachers,
+)
 from api.sweeper import Sweeper
 from api.validation import refuse_unknown_queries
 from store.blobs import open_blobs
@@ -54,7 +66,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Envelope)
     problems.install(app)
     app.include_router(health.router)
-    for resource in (teachers, datasets, jobs, events, metrics, artifacts, architectures, recipes):
+    for resource in (
+        teachers,
+        datasets,
+        jobs,
+        job_actions,
+        stream,
+        events,
+        metrics,
+        artifacts,
+        architectures,
+        recipes,
+    ):
         app.include_router(
             resource.router,
             responses=documentation.EVERY_ROUTE,

@@ -21,6 +21,7 @@ from store.settings import Settings
 
 ADDRESS_FILE = "address.json"
 WORKER_READY = " ready."  # what Celery says once it listens to the broker
+STREAM_GRACE_SECONDS = "5"
 PYTHON = (sys.executable, "-P")  # -P: what lies in the current folder is not the service
 
 
@@ -80,7 +81,12 @@ def child_environment(settings: Settings) -> dict[str, str]:
 
 
 def _api_command(settings: Settings) -> list[str]:
-    options = {"--host": settings.host, "--port": str(settings.port), "--log-level": "info"}
+    options = {
+        "--host": settings.host,
+        "--port": str(settings.port),
+        "--log-level": "info",
+        "--timeout-graceful-shutdown": STREAM_GRACE_SECONDS,  # streams last as long as jobs do
+    }
     words = [word for option in options.items() for word in option]
     return [*PYTHON, "-m", "uvicorn", "--factory", "api.app:create_app", "--no-access-log", *words]
 

@@ -87,6 +87,18 @@ class NotPaused(Conflict):
     code = "job.not_paused"
 
 
+class NotRetryable(Conflict):
+    """Only a distillation that failed or was cancelled can be run again."""
+
+    code = "job.not_retryable"
+
+
+class NotDeletable(Conflict):
+    """Only a job that has ended can be deleted."""
+
+    code = "job.not_deletable"
+
+
 class LeaseLost(StoreError):
     """The job is no longer this worker's: stop its child and write nothing more about it."""
 

@@ -1,10 +1,10 @@
 """A user's side of a job: submit it, look at it, stop it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -100,23 +100,50 @@ def get(db: Database, project_id: str, job_id: str) -> Job:
         return find_job(session, project_id, job_id)
 
 
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs a list shows; what is None or empty does not matter. Times are UNIX seconds."""
+
+    kind: JobKind = "distill"
+    states: Sequence[JobState] = ()
+    teacher_id: str | None = None
+    dataset_id: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    created_from: float | None = None
+    created_before: float | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """As conditions on a job."""
+        conditions = [Job.kind == self.kind]
+        if self.states:
+            conditions.append(Job.state.in_(self.states))
+        if self.teacher_id is not None:
+            conditions.append(Job.teacher_id == self.teacher_id)
+        if self.dataset_id is not None:
+            conditions.append(Job.dataset_id == self.dataset_id)
+        conditions += [Job.labels[key].as_string() == value for key, value in self.labels.items()]
+        if self.created_from is not None:
+            conditions.append(Job.created_at >= self.created_from)
+        if self.created_before is not None:
+            conditions.append(Job.created_at < self.created_before)
+        return conditions
+
+
 def list_jobs(
     db: Database,
     project_id: str,
+    shown: JobFilter | None = None,
     *,
-    state: JobState | None = None,
-    kind: JobKind = "distill",
+    oldest_first: bool = False,
     limit: int = 20,
     cursor: str | None = None,
 ) -> Page[Job]:
-    """Return a page of jobs, newest first.
+    """Return a page of jobs, newest first unless asked otherwise.
 
     Raises:
         BadCursor
     """
-    rows = select(Job).where(Job.project_id == project_id, Job.kind == kind)
-    if state is not None:
-        rows = rows.where(Job.state == state)
+    rows = select(Job).where(Job.project_id == project_id, *(shown or JobFilter()).conditions())
     with db.read() as session:
         return paginate(
             session,
@@ -125,7 +152,7 @@ def list_jobs(
             (float, str),
             limit=limit,
             cursor=cursor,
-            descending=True,
+            descending=not oldest_first,
         )
 
 

@@ -161,6 +161,7 @@ class Job(Base):
     checkpoint_step: Mapped[int] = mapped_column(BigInteger, default=0)
     not_before: Mapped[float | None] = mapped_column(Double)
     event_seq: Mapped[int] = mapped_column(BigInteger, default=0)
+    metric_batch: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
 
     progress: Mapped[float] = mapped_column(Double, default=0.0)
     phase: Mapped[str | None] = mapped_column(String(32))
@@ -192,14 +193,19 @@ class Event(Base):
 
 
 class Metric(Base):
-    """One figure at one step. A later attempt that comes by the same step again overwrites it."""
+    """One figure at one step. A later attempt that comes by the same step again overwrites it.
+
+    `batch` counts a job's writes of figures from 1: what was written together has the same.
+    """
 
     __tablename__ = "metrics"
+    __table_args__ = (Index(None, "job_id", "batch"),)
 
     job_id: Mapped[str] = mapped_column(_Id, ForeignKey("jobs.id"), primary_key=True)
     phase: Mapped[str] = mapped_column(String(32), primary_key=True)
     name: Mapped[str] = mapped_column(CleanString, primary_key=True)
     step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    batch: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     epoch: Mapped[int] = mapped_column(BigInteger)
     value: Mapped[float] = mapped_column(Double)
     time: Mapped[float] = mapped_column(Double)

@@ -31,8 +31,8 @@ def record(db: Database, lease: Lease, records: Sequence[told.Record]) -> None:
     for one in records:
         columns |= _columns_of(one)
     with db.write() as session:
-        change(session, lease.fence, new_events, **columns)
-        _upsert_metrics(session, lease.job.id, records)
+        job = change(session, lease.fence, new_events, metric_batch=Job.metric_batch + 1, **columns)
+        _upsert_metrics(session, job, records)
 
 
 def events(db: Database, project_id: str, job_id: str, after_seq: int = 0, limit: int = 100) -> list[Event]:
@@ -73,10 +73,33 @@ def metrics(
         return paginate(session, rows, order, (str, str, int), limit=limit, cursor=after)
 
 
-def _upsert_metrics(session: Session, job_id: str, records: Sequence[told.Record]) -> None:
+def metrics_since(
+    db: Database, project_id: str, job_id: str, after_batch: int, limit: int = 1000
+) -> list[Metric]:
+    """Return figures of the batches that follow `after_batch`, in order and by whole batches.
+
+    `limit` is how many figures may make it more than one batch.
+
+    Raises:
+        NotFound
+    """
+    rows = select(Metric).where(Metric.job_id == job_id, Metric.batch > after_batch)
+    with db.read() as session:
+        find_job(session, project_id, job_id)
+        ordered = rows.order_by(Metric.batch, Metric.phase, Metric.name, Metric.step)
+        found = list(session.scalars(ordered.limit(limit)))
+        if len(found) == limit:
+            last = found[-1].batch
+            whole = [metric for metric in found if metric.batch < last]
+            found = whole or list(session.scalars(ordered.where(Metric.batch == last)))
+        return found
+
+
+def _upsert_metrics(session: Session, job: Job, records: Sequence[told.Record]) -> None:
     rows = {
         (one.phase, name, one.step): {
-            "job_id": job_id,
+            "job_id": job.id,
+            "batch": job.metric_batch,
             "phase": one.phase,
             "name": name,
             "step": one.step,
@@ -94,7 +117,7 @@ def _upsert_metrics(session: Session, job_id: str, records: Sequence[told.Record
     insert = dialect.insert(Metric)
     upsert = insert.on_conflict_do_update(
         index_elements=["job_id", "phase", "name", "step"],
-        set_={column: insert.excluded[column] for column in ("epoch", "value", "time")},
+        set_={column: insert.excluded[column] for column in ("batch", "epoch", "value", "time")},
     )
     session.execute(upsert, list(rows.values()))
 

@@ -1,9 +1,13 @@
 """`/v1/jobs`: distillations."""
 
+import asyncio
 import hashlib
-from typing import Annotated
+import time
+from datetime import datetime
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import StringConstraints
 from starlette.concurrency import run_in_threadpool
 
 from api.auth import Reader, Submitter
@@ -14,11 +18,15 @@ from api.schemas.jobs import KINDS, STORED_KINDS, Job, JobCreate, JobKind, JobPa
 from api.submission import prepare_job
 from store import jobs
 from store.errors import NotFound
-from store.jobs import NewJob, Submitted
+from store.job_changes import queue_position
+from store.jobs import JobFilter, NewJob, Submitted
+from store.models import ENDED
 from store.models import Job as JobRow
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
+POLL_SECONDS = 0.5
+LabelQuery = Annotated[str, StringConstraints(pattern=r"^[^:]{1,63}:.{1,63}$")]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -55,23 +63,43 @@ async def create(
             jobs.submitted_before, context.db, caller.project_id, idempotency_key, body_hash
         )
         if earlier is not None:
-            return _created(response, Submitted(earlier, replayed=True))
+            return created(response, Submitted(earlier, replayed=True))
     new = await prepare_job(context, caller.project_id, body, idempotency_key, body_hash)
-    return _created(response, await run_in_threadpool(_submit, context, new))
+    return created(response, await run_in_threadpool(submit, context, new))
 
 
 @router.get("", operation_id="list_jobs")
 def list_(
     context: ContextDep,
     caller: Reader,
-    state: JobState | None = None,
     kind: JobKind = "distill",
+    state: Annotated[list[JobState], Query(max_length=6, description="Any of these.")] = [],  # noqa: B006  # FastAPI copies it
+    teacher: Annotated[str | None, Query(max_length=40)] = None,
+    dataset: Annotated[str | None, Query(max_length=40)] = None,
+    label: Annotated[
+        list[LabelQuery],
+        Query(max_length=8, examples=[["team:vision"]], description="`key:value`; all of these."),
+    ] = [],  # noqa: B006  # as above
+    created_from: Annotated[datetime | None, Query(description="At this moment or later.")] = None,
+    created_before: datetime | None = None,
+    order: Annotated[Literal["newest", "oldest"], Query(description="Which come first.")] = "newest",
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    cursor: Annotated[
+        str | None, Query(description="`next_cursor` of the page before, with the same filters.")
+    ] = None,
 ) -> JobPage:
-    """List jobs, newest first."""
+    """List jobs."""
+    shown = JobFilter(
+        kind=STORED_KINDS[kind],
+        states=state,
+        teacher_id=teacher,
+        dataset_id=dataset,
+        labels=dict(pair.split(":", 1) for pair in label),
+        created_from=_seconds(created_from),
+        created_before=_seconds(created_before),
+    )
     page = jobs.list_jobs(
-        context.db, caller.project_id, kind=STORED_KINDS[kind], state=state, limit=limit, cursor=cursor
+        context.db, caller.project_id, shown, oldest_first=order == "oldest", limit=limit, cursor=cursor
     )
     return JobPage(
         data=[Job.of(row) for row in page.items],
@@ -86,31 +114,57 @@ def list_(
     response_model=Job,
     responses={304: {"description": "Nothing has changed"}, **refusals(404)},
 )
-def get(job_id: str, request: Request, context: ContextDep, caller: Reader) -> Response:
-    """Show a job. Send the answer's ETag back as If-None-Match: 304 while nothing has changed."""
-    content = Job.of(find(context, caller.project_id, job_id)).model_dump_json().encode()
-    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+async def get(
+    job_id: str,
+    request: Request,
+    context: ContextDep,
+    caller: Reader,
+    wait: Annotated[
+        float,
+        Query(ge=0, le=60, description="Seconds to wait for news: for a change, or else for the job's end."),
+    ] = 0,
+) -> Response:
+    """Show a job. Send the answer's ETag back as If-None-Match: 304 while nothing has changed.
+
+    With `wait` the answer comes when there is news, or when the time is over: with If-None-Match when the job has
+    changed, without it when the job has ended.
+    """
+    known = request.headers.get("if-none-match")
+    give_up = time.monotonic() + wait
+    while True:
+        job = await run_in_threadpool(_look, context, caller.project_id, job_id)
+        content = job.model_dump_json().encode()
+        etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+        is_news = not matches(known, etag) if known is not None else job.state in ENDED
+        if is_news or time.monotonic() >= give_up or await request.is_disconnected():
+            break
+        await asyncio.sleep(min(POLL_SECONDS, max(0.0, give_up - time.monotonic())))
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
-    if matches(request.headers.get("if-none-match"), etag):
+    if matches(known, etag):
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers, media_type="application/json")
 
 
-@router.post("/{job_id}/cancel", operation_id="cancel_job", responses=refusals(404, 409))
-def cancel(job_id: str, context: ContextDep, caller: Submitter) -> Job:
-    """Cancel a job: at once while it waits, within seconds while it runs."""
-    find(context, caller.project_id, job_id)
-    return Job.of(jobs.request_cancel(context.db, caller.project_id, job_id))
+def _seconds(moment: datetime | None) -> float | None:
+    # Answers show times rounded to microseconds: a job's own `created_at` must be found by it.
+    return None if moment is None else moment.timestamp() - 5e-7
 
 
-def _submit(context: Context, new: NewJob) -> Submitted:
+def _look(context: Context, project_id: str, job_id: str) -> Job:
+    row = find(context, project_id, job_id)
+    return Job.of(row).model_copy(update={"queue_position": queue_position(context.db, row)})
+
+
+def submit(context: Context, new: NewJob) -> Submitted:
+    """Queue a job, and ring for a worker."""
     submitted = jobs.submit(context.db, new)
     if not submitted.replayed:
         context.doorbell.ring()
     return submitted
 
 
-def _created(response: Response, submitted: Submitted) -> Job:
+def created(response: Response, submitted: Submitted) -> Job:
+    """Answer with a job that was just queued, or was by an earlier request."""
     response.status_code = 200 if submitted.replayed else 201
     response.headers["Location"] = f"/v1/jobs/{submitted.job.id}"
     return Job.of(submitted.job)

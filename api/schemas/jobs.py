@@ -72,6 +72,20 @@ class JobCreate(Body):
         return {**fields, "recipe": start_from(fields["preset"], fields.get("recipe") or {})}
 
 
+class JobUpdate(Body):
+    """What of a job may be changed after it was created; what is left out stays."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"priority": 10}]})
+
+    name: Name | None = None
+    labels: dict[Label, Label] | None = Field(
+        default=None, max_length=32, examples=[{"team": "vision"}], description="In place of all labels."
+    )
+    priority: int | None = Field(
+        default=None, ge=-100, le=100, description="Higher goes first; matters while the job waits."
+    )
+
+
 class JobPlan(Answer):
     """What the job does, known before it was queued. Of a student trained alone only `student`."""
 
@@ -91,6 +105,11 @@ class Job(Answer):
     labels: dict[str, str]
     state: JobState
     state_reason: str | None = Field(description="Why it waits, or how it ended.")
+    queue_position: int | None = Field(
+        default=None,
+        description="Jobs that are taken before it, of all projects; null in lists, and unless queued.",
+    )
+    retry_of: str | None = Field(default=None, description="The job that this one runs again.")
     stop_requested: Literal["cancel", "pause"] | None
     priority: int
     teacher: str | None
@@ -123,6 +142,7 @@ class Job(Answer):
         columns |= {"kind": KINDS[row.kind], "report": row.report if row.kind == "distill" else None}
         asked = {"teacher": row.teacher_id, "dataset": row.dataset_id}
         asked |= {part: row.spec[part] for part in ("student", "recipe", "outputs")}
+        asked["retry_of"] = row.spec.get("retry_of")
         return cls.model_validate(columns | asked)
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, TypeAdapter
 from abcore.specs.architectures import ModelSpec
 from api.app import create_app
 from api.schemas.base import ProblemDocument
-from api.schemas.jobs import JobCreate
+from api.schemas.jobs import JobCreate, JobUpdate
 from api.schemas.uploads import DatasetCreate, TeacherCombine, TeacherCreate, TeacherTrain
 from store.settings import Settings
 
@@ -19,6 +19,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "combine_teachers": TeacherCombine,
     "create_dataset": DatasetCreate,
     "create_job": JobCreate,
+    "update_job": JobUpdate,
     "describe_architecture": ModelSpec,
 }
 OPEN = {"get_health", "get_readiness"}

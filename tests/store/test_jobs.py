@@ -21,6 +21,10 @@ from store.leases import claim, fail, finish
 from store.models import Job, Project
 
 
+def listed(hand, **shown):
+    return jobs.list_jobs(hand.db, hand.project, jobs.JobFilter(**shown)).items
+
+
 def _count(hand) -> int:
     with hand.db.read() as session:
         return session.scalar(select(func.count()).where(Job.kind == "distill")) or 0
@@ -262,11 +266,9 @@ def test_lists_are_filtered_by_state_and_kind(hand, problem) -> None:
     waiting = hand.submit(priority=-1)
     failed = hand.submit()
     fail(hand.db, hand.claim(), [problem])
-    assert [job.id for job in jobs.list_jobs(hand.db, hand.project, state="failed").items] == [failed.id]
-    assert [job.id for job in jobs.list_jobs(hand.db, hand.project, state="queued").items] == [waiting.id]
-    assert [job.kind for job in jobs.list_jobs(hand.db, hand.project, kind="verify_dataset").items] == [
-        "verify_dataset"
-    ]
+    assert [job.id for job in listed(hand, states=["failed"])] == [failed.id]
+    assert [job.id for job in listed(hand, states=["queued"])] == [waiting.id]
+    assert [job.kind for job in listed(hand, kind="verify_dataset")] == ["verify_dataset"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,59 @@
+"""`/v1/jobs/{id}/...`: what its user may do to a job."""
+
+from fastapi import APIRouter, Response
+
+from api.auth import Submitter
+from api.context import ContextDep
+from api.documentation import refusals
+from api.routes.jobs import created, find, submit
+from api.schemas.jobs import Job, JobUpdate
+from store import job_changes, jobs
+from store.job_changes import Changes
+
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
+
+
+@router.post("/cancel", operation_id="cancel_job", responses=refusals(404, 409))
+def cancel(job_id: str, context: ContextDep, caller: Submitter) -> Job:
+    """Cancel a job: at once while it waits, within seconds while it runs."""
+    find(context, caller.project_id, job_id)
+    return Job.of(jobs.request_cancel(context.db, caller.project_id, job_id))
+
+
+@router.post("/pause", operation_id="pause_job", responses=refusals(404, 409))
+def pause(job_id: str, context: ContextDep, caller: Submitter) -> Job:
+    """Pause a job: at once while it waits; a running one saves where it is, which takes seconds."""
+    find(context, caller.project_id, job_id)
+    return Job.of(jobs.request_pause(context.db, caller.project_id, job_id))
+
+
+@router.post("/resume", operation_id="resume_job", responses=refusals(404, 409))
+def resume(job_id: str, context: ContextDep, caller: Submitter) -> Job:
+    """Queue a paused job again; it goes on from where it was, to the very student it would have been."""
+    find(context, caller.project_id, job_id)
+    job = jobs.resume(context.db, caller.project_id, job_id)
+    context.doorbell.ring()
+    return Job.of(job)
+
+
+@router.post("/retry", status_code=201, operation_id="retry_job", responses=refusals(404, 409))
+def retry(job_id: str, context: ContextDep, caller: Submitter, response: Response) -> Job:
+    """Run a failed or cancelled distillation again, as a new job with the same recipe, teacher and dataset."""
+    find(context, caller.project_id, job_id)
+    return created(response, submit(context, job_changes.again(context.db, caller.project_id, job_id)))
+
+
+@router.patch("", operation_id="update_job", responses=refusals(404, 413, 415))
+def update(job_id: str, body: JobUpdate, context: ContextDep, caller: Submitter) -> Job:
+    """Change a job's name, labels or priority."""
+    find(context, caller.project_id, job_id)
+    changes = Changes(name=body.name, labels=body.labels, priority=body.priority)
+    return Job.of(job_changes.update(context.db, caller.project_id, job_id, changes))
+
+
+@router.delete("", status_code=204, operation_id="delete_job", responses=refusals(404, 409))
+def delete(job_id: str, context: ContextDep, caller: Submitter) -> None:
+    """Delete a job that has ended, with its events, figures and files. A teacher that it made stays."""
+    find(context, caller.project_id, job_id)
+    for key in job_changes.delete_job(context.db, caller.project_id, job_id):
+        context.blobs.delete(key)

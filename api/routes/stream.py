@@ -1,0 +1,143 @@
+"""`/v1/jobs/{id}/stream`: all that a job tells, as it tells it (server-sent events)."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, NamedTuple
+
+from fastapi import APIRouter, Header
+from fastapi.responses import StreamingResponse
+from pydantic import TypeAdapter
+from starlette.concurrency import run_in_threadpool
+
+from abcore.specs.refusals import Problem
+from api.auth import Reader
+from api.context import Context, ContextDep
+from api.documentation import refusals
+from api.problems import invalid
+from api.routes.jobs import find
+from api.schemas.jobs import Event, Job, Metric
+from store import progress
+from store.models import ENDED
+
+POLL_SECONDS = 0.5
+HEARTBEAT_SECONDS = 15.0
+RECONNECT_MILLISECONDS = 2000
+_ID = re.compile(r"e([0-9]{1,18})\.m([0-9]{1,18})")
+_METRICS = TypeAdapter(list[Metric])
+
+router = APIRouter(prefix="/v1/jobs/{job_id}/stream", tags=["jobs"])
+
+
+class Place(NamedTuple):
+    """How far a reader of the stream has come: the last event, and the last batch of figures."""
+
+    event: int = 0
+    batch: int = 0
+
+    @classmethod
+    def parse(cls, id_: str) -> "Place":
+        """Read it from a message's `id`.
+
+        Raises:
+            Refused: 422, it is none.
+        """
+        found = _ID.fullmatch(id_)
+        if found is None:
+            raise invalid(
+                Problem(
+                    code="stream.id",
+                    message=f"{id_[:100]!r} is no id of this stream",
+                    where="header.Last-Event-ID",
+                    value=id_[:100],
+                    hint="Send the `id` of the last message back unchanged, or none to begin at the beginning.",
+                )
+            )
+        return cls(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"e{self.event}.m{self.batch}"
+
+
+@router.get(
+    "",
+    operation_id="stream_job",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "Messages of the kinds below", "content": {"text/event-stream": {}}},
+        **refusals(404),
+    },
+)
+async def stream(
+    job_id: str,
+    context: ContextDep,
+    caller: Reader,
+    last_event_id: Annotated[
+        str | None,
+        Header(
+            alias="Last-Event-ID", max_length=64, description="`id` of the last message that was received."
+        ),
+    ] = None,
+) -> StreamingResponse:
+    """Follow a job to its end, from its beginning or from where a reader was cut off.
+
+    Messages are `job` (a Job, whenever it has changed), `event` (an Event) and `metrics` (a list of Metric). No event
+    and no figure is sent twice or left out, whatever happens to the connection, if `Last-Event-ID` is sent back. After
+    the job's end, when all is told, comes `end` (the Job once more), and the stream is closed. A comment line every 15
+    seconds keeps connections alive.
+    """
+    place = Place() if last_event_id is None else Place.parse(last_event_id)
+    await run_in_threadpool(find, context, caller.project_id, job_id)
+    return StreamingResponse(
+        _messages(context, caller.project_id, job_id, place),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _messages(context: Context, project_id: str, job_id: str, place: Place) -> AsyncIterator[str]:
+    yield f"retry: {RECONNECT_MILLISECONDS}\n\n"
+    shown, spoke_at = "", time.monotonic()
+    while True:
+        # The job first: once it is seen to have ended, whatever it told is there to be read.
+        job, news = await run_in_threadpool(_read, context, project_id, job_id, place)
+        content = job.model_dump_json()
+        if content != shown:
+            shown = content
+            yield _message("job", place, content)
+            spoke_at = time.monotonic()
+        for kind, place, told in news:  # the place is where the reader is now
+            yield _message(kind, place, told)
+            spoke_at = time.monotonic()
+        if news:
+            continue
+        if job.state in ENDED:
+            yield _message("end", place, content)
+            return
+        if time.monotonic() - spoke_at >= HEARTBEAT_SECONDS:
+            yield ": still here\n\n"
+            spoke_at = time.monotonic()
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _read(
+    context: Context, project_id: str, job_id: str, place: Place
+) -> tuple[Job, list[tuple[str, Place, str]]]:
+    """The job as it is, and the messages that follow a place, each with the place that it brings its reader to."""
+    job = Job.of(find(context, project_id, job_id))
+    news = []
+    for event in progress.events(context.db, project_id, job_id, place.event, 1000):
+        place = place._replace(event=event.seq)
+        news.append(("event", place, Event.model_validate(event).model_dump_json()))
+    batches: dict[int, list[Metric]] = {}
+    for metric in progress.metrics_since(context.db, project_id, job_id, place.batch):
+        batches.setdefault(metric.batch, []).append(Metric.model_validate(metric))
+    for batch, metrics in batches.items():
+        place = place._replace(batch=batch)
+        news.append(("metrics", place, _METRICS.dump_json(metrics).decode()))
+    return job, news
+
+
+def _message(kind: str, place: Place, content: str) -> str:
+    return f"event: {kind}\nid: {place}\ndata: {content}\n\n"
