@@ -3,7 +3,7 @@
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from abdistill.downloads import fetch_file
 from abdistill.errors import ConfigurationError, JobCancelled, JobFailed, Timeout
 from abdistill.models import Artifact, Event, Job, Metric, Page, Preset
+from abdistill.streams import read_stream
 from abdistill.transport import Transport
 from abdistill.uploads import Progress
 
@@ -91,30 +92,94 @@ class Jobs:
         self,
         *,
         kind: str | None = None,
-        state: str | None = None,
+        state: str | Sequence[str] | None = None,
+        teacher: str | None = None,
+        dataset: str | None = None,
+        labels: dict[str, str] | None = None,
+        order: str | None = None,
         limit: int = 20,
         cursor: str | None = None,
     ) -> Page[Job]:
-        """One page, newest first; of kind `distill`, or `teacher.train`."""
-        params = {"kind": kind, "state": state, "limit": limit, "cursor": cursor}
+        """One page of jobs, newest first unless `order` is `oldest`; of kind `distill`, or `teacher.train`.
+
+        Shown are those that are in any of the states, and fit all else that is given.
+        """
+        params = {
+            "kind": kind,
+            "state": state,
+            "teacher": teacher,
+            "dataset": dataset,
+            "label": [f"{key}:{value}" for key, value in (labels or {}).items()] or None,
+            "order": order,
+            "limit": limit,
+            "cursor": cursor,
+        }
         given = {key: value for key, value in params.items() if value is not None}
         return Page[Job].model_validate_json(self._transport.request("GET", "/v1/jobs", params=given).content)
 
-    def all(self, *, state: str | None = None) -> Iterator[Job]:
-        """All jobs, newest first, page by page."""
-        page = self.list(state=state, limit=100)
+    def all(self, **shown: Any) -> Iterator[Job]:
+        """All jobs that `list` would show, page by page."""
+        page = self.list(**shown, limit=100)
         while True:
             yield from page.data
             if not page.next_cursor:
                 return
-            page = self.list(state=state, limit=100, cursor=page.next_cursor)
+            page = self.list(**shown, limit=100, cursor=page.next_cursor)
 
     def cancel(self, job_id: str) -> Job:
         """Ask for the end of a job: at once where it is queued, within seconds where it runs.
 
         Raises Conflict where it has ended already.
         """
-        return Job.model_validate_json(self._transport.request("POST", f"/v1/jobs/{job_id}/cancel").content)
+        return self._act(job_id, "cancel")
+
+    def pause(self, job_id: str) -> Job:
+        """Ask for a pause: at once where it is queued; a running job saves where it is. Raises Conflict if it ended."""
+        return self._act(job_id, "pause")
+
+    def resume(self, job_id: str) -> Job:
+        """Queue a paused job again. Raises Conflict where it is not paused."""
+        return self._act(job_id, "resume")
+
+    def retry(self, job_id: str) -> Job:
+        """A new job like one that failed or was cancelled. Raises Conflict for any other."""
+        return self._act(job_id, "retry")
+
+    def update(
+        self,
+        job_id: str,
+        *,
+        name: str | None = None,
+        labels: dict[str, str] | None = None,
+        priority: int | None = None,
+    ) -> Job:
+        """Change a job's name, its labels (all of them), or its priority, which matters while it waits."""
+        changes = {"name": name, "labels": labels, "priority": priority}
+        body = {key: value for key, value in changes.items() if value is not None}
+        return Job.model_validate_json(
+            self._transport.request("PATCH", f"/v1/jobs/{job_id}", json=body).content
+        )
+
+    def delete(self, job_id: str) -> None:
+        """Delete a job that has ended, with all that it left. Raises Conflict where it has not."""
+        self._transport.request("DELETE", f"/v1/jobs/{job_id}")
+
+    def _act(self, job_id: str, action: str) -> Job:
+        return Job.model_validate_json(self._transport.request("POST", f"/v1/jobs/{job_id}/{action}").content)
+
+    def follow(self, job_id: str) -> Iterator[Job | Event | Metric]:
+        """Yield all that happens to a job, from its beginning to its end and as it happens; the last is the job's end.
+
+        A lost connection is made again, and nothing is missed or seen twice.
+        """
+        for message in read_stream(self._transport, f"/v1/jobs/{job_id}/stream"):
+            match message.kind:
+                case "event":
+                    yield Event.model_validate(message.content)
+                case "metrics":
+                    yield from (Metric.model_validate(metric) for metric in message.content)
+                case "job" | "end":
+                    yield Job.model_validate(message.content)
 
     def events(self, job_id: str, *, after: int = 0, limit: int = 100) -> Page[Event]:
         """Events with a sequence number above `after`, oldest first."""

@@ -173,6 +173,8 @@ class Job(Resource):
 
     state_reason: str | None = None
     kind: str = "distill"
+    queue_position: int | None = None
+    retry_of: str | None = None
     stop_requested: str | None = None
     priority: int = 0
     labels: dict[str, str] = Field(default_factory=dict)

@@ -65,6 +65,21 @@ def test_from_upload_to_student(
     assert Path(fetched.stdout.strip()).read_bytes() == student
 
 
+def test_a_job_is_paused_resumed_followed_run_again_and_deleted(
+    run_cli: Run, client: Client, backstage: Any, file: Path
+) -> None:
+    job_id = backstage.submit(client, file)
+    assert json.loads(run_cli("jobs", "pause", job_id, "--json").stdout)["state"] == "paused"
+    assert json.loads(run_cli("jobs", "resume", job_id, "--json").stdout)["state"] == "queued"
+    client.jobs.cancel(job_id)
+    told = [json.loads(line) for line in run_cli("jobs", "follow", job_id).stdout.splitlines()]
+    assert [one["type"] for one in told if "seq" in one][-1] == "job.cancelled"
+    assert told[-1]["state"] == "cancelled"
+    assert json.loads(run_cli("jobs", "retry", job_id, "--json").stdout)["retry_of"] == job_id
+    assert run_cli("jobs", "delete", job_id).returncode == 0
+    assert run_cli("jobs", "show", job_id).returncode == 3
+
+
 def test_a_job_starts_from_a_preset(run_cli: Run, client: Client, backstage: Any, file: Path) -> None:
     presets = {preset["name"]: preset for preset in json.loads(run_cli("jobs", "presets", "--json").stdout)}
     assert "paper-cifar" in run_cli("jobs", "presets").stdout

@@ -182,6 +182,22 @@ def test_waiting_has_an_end_and_the_job_has_not(client: Client, backstage: Any, 
     assert client.jobs.get(job_id).state == "queued"
 
 
+def test_a_job_is_paused_resumed_run_again_and_deleted(client: Client, backstage: Any, file: Path) -> None:
+    job_id = backstage.submit(client, file)
+    assert client.jobs.pause(job_id).state == "paused"
+    assert client.jobs.resume(job_id).state == "queued"
+    assert client.jobs.update(job_id, labels={"of": "tests"}, priority=7).priority == 7
+    assert [job.id for job in client.jobs.all(labels={"of": "tests"}, state=["queued", "failed"])] == [job_id]
+    client.jobs.cancel(job_id)
+    again = client.jobs.retry(job_id)
+    assert (again.retry_of, again.priority) == (job_id, 7)
+    with pytest.raises(Conflict):
+        client.jobs.delete(again.id)
+    client.jobs.delete(job_id)
+    with pytest.raises(NotFound):
+        client.jobs.get(job_id)
+
+
 def test_lists_go_on_from_page_to_page(client: Client, backstage: Any, file: Path) -> None:
     ids = [backstage.submit(client, file) for _ in range(3)]
     first = client.jobs.list(limit=2)

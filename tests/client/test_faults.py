@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from abdistill import Client, ConnectionFailed, IntegrityError, ServerError
+from abdistill.models import Event, Job, Metric
 
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 BROKEN = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\nConnection: close\r\n\r\noops"
@@ -79,6 +80,26 @@ def test_an_upload_that_is_cut_is_sent_again_whole(
     assert seen[-1] == file.stat().st_size
     assert seen.count(seen[0]) >= 2, "it did not start again"
     assert len(proxy.heads(f"PUT /v1/datasets/{created.id}/content")) == 3
+
+
+def test_a_stream_that_is_cut_again_and_again_tells_all_once(
+    shaky: Client, proxy: Any, client: Client, backstage: Any, file: Path
+) -> None:
+    job_id = backstage.submit(client, file)
+    lease = backstage.claim()
+    backstage.train(lease)
+    backstage.succeed(lease, b"student")
+    # In the middle of messages, and so early that not one has come through.
+    proxy.cut(down=[600, 2500, 700])
+    told = list(shaky.jobs.follow(job_id))
+    assert len(proxy.heads(f"GET /v1/jobs/{job_id}/stream")) == 4
+    assert [event.seq for event in told if isinstance(event, Event)] == [
+        event.seq for event in client.jobs.events(job_id).data
+    ]
+    figures = [(metric.name, metric.step) for metric in told if isinstance(metric, Metric)]
+    assert sorted(figures) == [("eval/top1", 10), ("eval/top1", 20), ("loss", 10), ("loss", 20)]
+    assert isinstance(told[-1], Job)
+    assert told[-1].state == "succeeded"
 
 
 def submitted(client: Client, backstage: Any, file: Path, student: bytes) -> str:

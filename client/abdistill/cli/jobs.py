@@ -116,6 +116,37 @@ def cancel(context: typer.Context, job_id: str, as_json: JsonOption = False) -> 
     _show(client_of(context).jobs.cancel(job_id), as_json=as_json)
 
 
+@jobs.command()
+def pause(context: typer.Context, job_id: str, as_json: JsonOption = False) -> None:
+    """Pause a job: at once while it waits; a running one saves where it is."""
+    _show(client_of(context).jobs.pause(job_id), as_json=as_json)
+
+
+@jobs.command()
+def resume(context: typer.Context, job_id: str, as_json: JsonOption = False) -> None:
+    """Queue a paused job again."""
+    _show(client_of(context).jobs.resume(job_id), as_json=as_json)
+
+
+@jobs.command()
+def retry(context: typer.Context, job_id: str, as_json: JsonOption = False) -> None:
+    """Run a failed or cancelled job again, as a new one."""
+    _show(client_of(context).jobs.retry(job_id), as_json=as_json)
+
+
+@jobs.command()
+def delete(context: typer.Context, job_id: str) -> None:
+    """Delete a job that has ended, with all that it left."""
+    client_of(context).jobs.delete(job_id)
+
+
+@jobs.command()
+def follow(context: typer.Context, job_id: str) -> None:
+    """Print all that happens to a job as it happens, a JSON document a line, to its end."""
+    for told in client_of(context).jobs.follow(job_id):
+        out.print(told.model_dump_json(), markup=False, soft_wrap=True)
+
+
 def download(
     context: typer.Context,
     job_id: str,
