@@ -10,14 +10,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from abcore.architectures import build_model
-from abcore.data.batches import Batch, batches, evaluation_batches, num_batches
+from abcore.data.batches import Batch, batches, evaluation_batches
 from abcore.data.dataset import ImageDataset, load_dataset
 from abcore.describe import describe_model, plan_distillation
 from abcore.methods import build_method
 from abcore.methods.base import FeatureMethod
 from abcore.progress import Stopped
 from abcore.specs.architectures import ModelSpec
-from abcore.specs.recipes import Finetune, Transfer
+from abcore.specs.recipes import Finetune, Transfer, num_batches
 from abcore.specs.refusals import Refusal
 from abcore.specs.reports import ModelDescription, TapPair
 from abcore.specs.runs import DistillRun
@@ -55,7 +55,7 @@ class Setup:
 
     def steps_per_epoch(self, spec: Transfer | Finetune) -> int:
         """Optimizer steps of one epoch of a phase."""
-        return num_batches(self.dataset.splits["train"], spec.batch_size)
+        return num_batches(len(self.dataset.splits["train"]), spec.batch_size)
 
     def training_batches(self, spec: Transfer | Finetune, epoch: int, start_step: int) -> Iterator[Batch]:
         """The augmented batches of one epoch from its step `start_step` on; `epoch` counts over all phases."""

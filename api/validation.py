@@ -45,7 +45,8 @@ async def refuse_unknown_queries(request: Request) -> None:
 def _problem(one: Mapping[str, Any], body: Any, request: Request) -> Problem:
     kind = one["type"]
     source, *loc = one["loc"]
-    path = _path(loc, body, kind) if source == "body" else [str(source), *map(str, loc)]
+    # Of a parameter that may be repeated, pydantic's location also counts which; the caller knows it by its name.
+    path = _path(loc, body, kind) if source == "body" else [str(source), *map(str, loc[:1])]
     value = one.get("input")
     allowed, hint = _allowed(one), None
     match kind:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, delete, func, select
 
 from abcore.specs.runs import DistillRun
 from store.database import Database
@@ -89,6 +89,14 @@ def queue_position(db: Database, job: Job) -> int | None:
         (Job.priority == job.priority)
         & ((Job.created_at < job.created_at) | ((Job.created_at == job.created_at) & (Job.id < job.id)))
     )
+    return _queued(db, sooner)
+
+
+def queued_before(db: Database, priority: int) -> int:
+    """How many jobs would be taken before a new one of this priority."""
+    return _queued(db, Job.priority >= priority)
+
+
+def _queued(db: Database, sooner: ColumnElement[bool]) -> int:
     with db.read() as session:
-        count = session.scalar(select(func.count()).select_from(Job).where(Job.state == "queued", sooner))
-    return count or 0
+        return session.scalar(select(func.count()).select_from(Job).where(Job.state == "queued", sooner)) or 0

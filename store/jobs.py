@@ -156,6 +156,30 @@ def list_jobs(
         )
 
 
+@dataclass(frozen=True)
+class Ended:
+    """What a job that succeeded was, and what came of it."""
+
+    id: str
+    run: Json
+    plan: Json | None
+    report: Json | None
+    dataset: Json | None
+
+
+def newest_successes(db: Database, project_id: str, limit: int = 8) -> list[Ended]:
+    """Return the newest distillations that succeeded, each with its dataset's report, deleted or not."""
+    rows = (
+        select(Job.id, Job.run, Job.plan, Job.report, Dataset.report)
+        .join(Dataset, Dataset.id == Job.dataset_id)
+        .where(Job.project_id == project_id, Job.kind == "distill", Job.state == "succeeded")
+        .order_by(Job.created_at.desc(), Job.id.desc())
+        .limit(limit)
+    )
+    with db.read() as session:
+        return [Ended(*row) for row in session.execute(rows)]
+
+
 def request_cancel(db: Database, project_id: str, job_id: str) -> Job:
     """Cancel a job that waits; ask the worker of a running one to cancel it, which takes it up to a heartbeat.
 

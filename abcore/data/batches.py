@@ -11,20 +11,12 @@ from torch import Tensor
 from abcore.data.augmentation import augment
 from abcore.data.dataset import Split
 from abcore.specs.architectures import Normalization
-from abcore.specs.recipes import Augmentation
+from abcore.specs.recipes import Augmentation, num_batches
 
 EVALUATION_BATCH_SIZE = 256
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """images_BCHW float32, labels_B int64, index_B int64: each image's place in its split (on the CPU)."""
-
-
-def num_batches(split: Split, batch_size: int) -> int:
-    """Return the batches of one epoch; a split smaller than `batch_size` is one batch.
-
-    The incomplete last one is dropped: batch norm has nothing to measure on a remainder of one image.
-    """
-    return max(1, len(split) // batch_size)
 
 
 def batches(
@@ -53,7 +45,7 @@ def batches(
     shuffler = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order_N = torch.randperm(len(split), generator=shuffler)
     normalise = _Normalise(normalization, device)
-    for step in range(start_step, num_batches(split, batch_size)):
+    for step in range(start_step, num_batches(len(split), batch_size)):
         index_B = order_N[step * batch_size : (step + 1) * batch_size]
         images_BCHW, labels_B = _fetch(split, index_B, device)
         views_BCHW = augment(images_BCHW, index_B.to(device), augmentation, seed=seed, epoch=epoch)

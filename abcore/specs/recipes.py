@@ -71,6 +71,14 @@ class Taps(Spec):
         return self
 
 
+def num_batches(num_images: int, batch_size: int) -> int:
+    """Return the batches of one epoch; fewer images than `batch_size` are one batch.
+
+    The incomplete last one is dropped: batch norm has nothing to measure on a remainder of one image.
+    """
+    return max(1, num_images // batch_size)
+
+
 class Transfer(Spec):
     """Phase `transfer`: the student learns the teacher's boundaries; labels are not used (paper, stage 1)."""
 

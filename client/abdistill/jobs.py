@@ -79,6 +79,16 @@ class Jobs:
         )
         return Job.model_validate_json(response.content)
 
+    def estimate(self, **job: Any) -> dict[str, Any]:
+        """What a job would be; takes what `create` takes, queues nothing.
+
+        Raises:
+            Invalid, Conflict: it could not work.
+        """
+        body = {key: value for key, value in job.items() if value is not None}
+        answer: dict[str, Any] = self._transport.request("POST", "/v1/jobs:estimate", json=body).json()
+        return answer
+
     def presets(self) -> tuple[Preset, ...]:
         """The recipes that a job can start from."""
         response = self._transport.request("GET", "/v1/recipes")

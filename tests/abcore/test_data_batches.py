@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from abcore.data.augmentation import augment
-from abcore.data.batches import batches, evaluation_batches, num_batches
+from abcore.data.batches import batches, evaluation_batches
 from abcore.data.dataset import Split
 from abcore.specs.architectures import Normalization
-from abcore.specs.recipes import Augmentation
+from abcore.specs.recipes import Augmentation, num_batches
 
 CPU = torch.device("cpu")
 PLAIN = Normalization(mean=(0.0,), std=(1.0,))
@@ -161,14 +161,14 @@ def test_an_epoch_shows_each_image_once_and_drops_the_incomplete_batch() -> None
     shown = torch.cat([index for _, _, index in _batches(_split(11), batch_size=4)])
     assert len(shown) == 8
     assert len(shown.unique()) == 8
-    assert num_batches(_split(11), 4) == 2
+    assert num_batches(11, 4) == 2
 
 
 def test_a_split_smaller_than_a_batch_is_one_batch() -> None:
     ((images, labels, index),) = _batches(_split(3), batch_size=64)
     assert images.shape == (3, 1, 6, 5)
     assert sorted(index.tolist()) == sorted(labels.tolist()) == [0, 1, 2]
-    assert num_batches(_split(3), 64) == 1
+    assert num_batches(3, 64) == 1
 
 
 def test_order_follows_seed_and_epoch() -> None:

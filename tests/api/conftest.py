@@ -31,6 +31,8 @@ from store.models import DEFAULT_PROJECT, Project
 from store.settings import Settings
 
 PATIENCE_SECONDS = 60.0
+LEASE_SECONDS = 3600.0
+"""Longer than the tests: a lease that a test left must not run out in another, whose queue it would join."""
 IMAGE = {"channels": 1, "height": 8, "width": 8}
 MODEL: dict[str, Any] = {
     "architecture": {"arch": "wide_resnet", "depth": 16, "width": 2},
@@ -97,7 +99,7 @@ class Service:
 
     def claim(self) -> Lease:
         """The next piece of work."""
-        lease = leases.claim(self.db, "tests", 60.0)
+        lease = leases.claim(self.db, "tests", LEASE_SECONDS)
         assert lease is not None, "nothing was queued"
         return lease
 
@@ -140,7 +142,7 @@ class Service:
 
     def drain(self) -> None:
         """Leave nothing in the queue."""
-        while (lease := leases.claim(self.db, "cleaning", 60.0)) is not None:
+        while (lease := leases.claim(self.db, "cleaning", LEASE_SECONDS)) is not None:
             leases.fail(self.db, lease, [Problem(code="test", message="The test is over.")])
 
 

@@ -19,6 +19,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "combine_teachers": TeacherCombine,
     "create_dataset": DatasetCreate,
     "create_job": JobCreate,
+    "estimate_job": JobCreate,
     "update_job": JobUpdate,
     "describe_architecture": ModelSpec,
 }

@@ -39,6 +39,8 @@ from store.models import DEFAULT_PROJECT
 from store.settings import Settings
 
 PATIENCE_SECONDS = 30.0
+LEASE_SECONDS = 3600.0
+"""Longer than the tests: a lease that a test left must not run out in another, whose queue it would join."""
 IMAGE = ImageShape(channels=1, height=8, width=8)
 MODEL = ModelSpec(architecture=WideResNet(arch="wide_resnet", depth=16, width=2), image=IMAGE, num_classes=10)
 STUDENT = {"arch": "wide_resnet", "depth": 10, "width": 1}
@@ -64,7 +66,7 @@ class Backstage:
 
     def claim(self) -> leases.Lease:
         """The next piece of work."""
-        lease = leases.claim(self.db, "tests", 60.0)
+        lease = leases.claim(self.db, "tests", LEASE_SECONDS)
         assert lease is not None, "nothing was queued"
         return lease
 
@@ -173,7 +175,7 @@ def api_port(house: Backstage) -> Iterator[int]:
 @pytest.fixture
 def backstage(house: Backstage) -> Iterator[Backstage]:
     yield house
-    while (lease := leases.claim(house.db, "cleaning", 60.0)) is not None:
+    while (lease := leases.claim(house.db, "cleaning", LEASE_SECONDS)) is not None:
         leases.fail(house.db, lease, [Problem(code="test", message="The test is over.")])
 
 
