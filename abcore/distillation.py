@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from abcore.caching import choose_answers
 from abcore.checkpoints import Checkpoints
 from abcore.devices import choose_device, describe_device, versions
 from abcore.evaluate import agreement, evaluate
-from abcore.events import EventWriter, RunStarted
+from abcore.events import EventWriter, Note, RunStarted
 from abcore.export import write_report, write_student
 from abcore.phases import Phase, TransferPhase, build_phases
 from abcore.setup import Setup, prepare
@@ -34,9 +35,12 @@ def distill(
         Refusal: run and inputs do not fit each other, or training diverged.
     """
     device = choose_device()
-    setup = prepare(run, workspace / "inputs", device, should_stop)
+    setup = prepare(run, workspace, device, should_stop)
     events.emit(RunStarted(device=describe_device(device), versions=versions()))
-    phases = build_phases(setup)
+    choice = choose_answers(setup)
+    if choice.why is not None:
+        events.emit(Note(level="info", code="teacher.source", message=choice.why))
+    phases = build_phases(setup, choice)
     trainer = Trainer(setup, phases, Checkpoints(workspace / "checkpoints"), events)
     trainer.run()
     report = _report(setup, phases, trainer)

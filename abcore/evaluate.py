@@ -48,7 +48,7 @@ def evaluate(model: nn.Module, batches: Iterable[Batch]) -> Evaluation:
     """
     predictions, top1, top5, losses = [], [], [], []
     with evaluating(model):
-        for images_BCHW, labels_B, _ in batches:
+        for images_BCHW, labels_B, *_ in batches:
             logits_BK = model(images_BCHW).float()
             best_B5 = logits_BK.topk(min(5, logits_BK.shape[1])).indices
             hits_B5 = best_B5 == labels_B[:, None]
@@ -81,28 +81,28 @@ def agreement(predictions_N: Tensor, teacher_predictions_N: Tensor) -> float:
 
 def measure_similarity(
     student_maps: Callable[[Tensor], Iterable[Tensor]],
-    teacher_views: Callable[[Tensor], Views],
+    teacher_views: Callable[[Batch], Views],
     batches: Iterable[Batch],
 ) -> tuple[float, ...]:
     """Boundary similarity at each tap pair, shallow to deep, over all batches, 0..1.
 
     Args:
         student_maps: images_BCHW -> the student's connected pre-activations, shaped like the teacher's.
-        teacher_views: images_BCHW -> the teacher's view.
+        teacher_views: batch -> the teacher's view.
         batches: what both look at.
     """
     totals, num_images = None, 0
-    for images_BCHW, labels_B, _ in batches:
-        teacher_on = teacher_views(images_BCHW).boundaries
+    for batch in batches:
+        teacher_on = teacher_views(batch).boundaries
         shares = torch.stack(
             [
                 boundary_similarity(preact_BCHW, on_BCHW)
-                for preact_BCHW, on_BCHW in zip(student_maps(images_BCHW), teacher_on, strict=True)
+                for preact_BCHW, on_BCHW in zip(student_maps(batch.images), teacher_on, strict=True)
             ]
         )
-        weighted = shares * len(labels_B)
+        weighted = shares * len(batch.labels)
         totals = weighted if totals is None else totals + weighted
-        num_images += len(labels_B)
+        num_images += len(batch.labels)
     assert totals is not None, "a split without images"
     return tuple((totals / num_images).tolist())
 

@@ -7,6 +7,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from abcore.answers import Answers
+from abcore.caching import Choice
+from abcore.data.batches import Batch
 from abcore.evaluate import agreement, evaluate, evaluating, measure_similarity
 from abcore.events import PhaseName
 from abcore.losses import distillation_loss
@@ -43,7 +46,7 @@ class Phase(ABC):
         yield
 
     @abstractmethod
-    def losses(self, images_BCHW: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted losses of one batch, scalars, by name. Their sum is what is minimised."""
 
     @abstractmethod
@@ -64,11 +67,12 @@ class TransferPhase(Phase):
 
     name = "transfer"
 
-    def __init__(self, spec: Transfer, setup: Setup, method: FeatureMethod) -> None:
+    def __init__(self, spec: Transfer, setup: Setup, method: FeatureMethod, answers: Answers) -> None:
         assert setup.teacher is not None, "transfer needs a teacher"
         super().__init__(spec, nn.ModuleDict({"student": setup.student, "method": method}))
         self._setup = setup
         self._teacher = setup.teacher
+        self._answers = answers
         self._method = method
         self._student_taps = TapCapture(setup.student, [pair.student.name for pair in setup.pairs])
 
@@ -80,9 +84,10 @@ class TransferPhase(Phase):
             stack.enter_context(self._teacher)
             yield
 
-    def losses(self, images_BCHW: Tensor, labels_B: Tensor) -> dict[str, Tensor]:  # noqa: ARG002  # labels are not used
-        student = Views(preacts=self._student_taps.until_last_tap(images_BCHW))
-        losses: dict[str, Tensor] = self._method(student, self._teacher.preacts(images_BCHW))
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        teacher = self._answers.boundaries(batch)
+        student = Views(preacts=self._student_taps.until_last_tap(batch.images))
+        losses: dict[str, Tensor] = self._method(student, teacher)
         return losses
 
     def evaluate(self) -> dict[str, float]:
@@ -110,7 +115,7 @@ class TransferPhase(Phase):
 
         with evaluating(self.trained, self._teacher.model):
             batches = self._setup.evaluation_batches(most_images=most_images)
-            return measure_similarity(student_maps, self._teacher.preacts, batches)
+            return measure_similarity(student_maps, self._answers.boundaries, batches)
 
 
 class FinetunePhase(Phase):
@@ -122,12 +127,15 @@ class FinetunePhase(Phase):
 
     name = "finetune"
 
-    def __init__(self, spec: Finetune, setup: Setup, method: FeatureMethod | None = None) -> None:
+    def __init__(
+        self, spec: Finetune, setup: Setup, answers: Answers | None, method: FeatureMethod | None = None
+    ) -> None:
         parts = {"student": setup.student, "method": method, "transfer_head": setup.transfer_head}
         trained = {name: module for name, module in parts.items() if module is not None}
         super().__init__(spec, nn.ModuleDict(trained))
         self._spec = spec
         self._setup = setup
+        self._answers = answers
         self._method = method
         self._head = setup.transfer_head
         self._needs_logits = spec.kd_weight > 0 or self._head is not None
@@ -147,30 +155,30 @@ class FinetunePhase(Phase):
                 stack.enter_context(self._setup.teacher)
             yield
 
-    def losses(self, images_BCHW: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         spec = self._spec
-        mixture = mix(images_BCHW, mixup=spec.mixup, cutmix=spec.cutmix)
+        mixture = mix(batch.images, mixup=spec.mixup, cutmix=spec.cutmix)
         if self._method is not None and self._method.needs_image_gradients:
             mixture.images_BCHW.requires_grad_()
         logits_BK = self._setup.student(mixture.images_BCHW)
         losses = {}
         if spec.cross_entropy_weight:
-            loss = mixture.cross_entropy(logits_BK, labels_B, label_smoothing=spec.label_smoothing)
+            loss = mixture.cross_entropy(logits_BK, batch.labels, label_smoothing=spec.label_smoothing)
             losses["cross_entropy"] = spec.cross_entropy_weight * loss
         if self._setup.teacher is not None:
-            losses |= self._teachers_losses(logits_BK, mixture.images_BCHW)
+            seen = batch._replace(images=mixture.images_BCHW)
+            losses |= self._teachers_losses(logits_BK, seen, self._view(self._setup.teacher, seen))
         return losses
 
-    def _view(self, teacher: Teacher, images_BCHW: Tensor) -> Views:
+    def _view(self, teacher: Teacher, seen: Batch) -> Views:
         """Ask the teacher for no more than the losses need."""
-        if self._method is None:
-            return teacher.logits(images_BCHW) if self._needs_logits else Views()
-        return teacher.everything(images_BCHW) if self._needs_logits else teacher.preacts(images_BCHW)
+        if self._method is not None:
+            return (teacher.everything if self._needs_logits else teacher.preacts)(seen.images)
+        assert self._answers is not None
+        return self._answers.logits(seen) if self._needs_logits else Views()
 
-    def _teachers_losses(self, logits_BK: Tensor, images_BCHW: Tensor) -> dict[str, Tensor]:
-        assert self._setup.teacher is not None
+    def _teachers_losses(self, logits_BK: Tensor, seen: Batch, teacher: Views) -> dict[str, Tensor]:
         spec, losses = self._spec, {}
-        teacher = self._view(self._setup.teacher, images_BCHW)
         if spec.kd_weight:
             assert teacher.logits is not None
             loss = distillation_loss(
@@ -184,7 +192,7 @@ class FinetunePhase(Phase):
             assert teacher.logits is not None
             losses["dtl"] = spec.dtl_weight * dtl_loss(self._head(), teacher.logits)
         if self._method is not None:
-            losses |= self._method(Views(preacts=self._student_taps.preacts, images=images_BCHW), teacher)
+            losses |= self._method(Views(preacts=self._student_taps.preacts, images=seen.images), teacher)
         return losses
 
     def evaluate(self) -> dict[str, float]:
@@ -215,16 +223,17 @@ class FinetunePhase(Phase):
         return {}
 
 
-def build_phases(setup: Setup) -> tuple[Phase, ...]:
+def build_phases(setup: Setup, choice: Choice) -> tuple[Phase, ...]:
     """Return the phases of a run's recipe, in order."""
     recipe = setup.run.recipe
     phases: list[Phase] = []
     if recipe.transfer is not None:
         assert setup.method is not None, "the recipe's method acts in transfer"
-        phases.append(TransferPhase(recipe.transfer, setup, setup.method))
+        assert choice.transfer is not None, "transfer needs a teacher"
+        phases.append(TransferPhase(recipe.transfer, setup, setup.method, choice.transfer))
     if recipe.finetune is not None:
         joint = setup.method if recipe.method.phase == "finetune" else None
-        phases.append(FinetunePhase(recipe.finetune, setup, joint))
+        phases.append(FinetunePhase(recipe.finetune, setup, choice.finetune, joint))
     return tuple(phases)
 
 
@@ -233,4 +242,4 @@ def _prepare(method: FeatureMethod, setup: Setup) -> None:
     teacher = setup.teacher
     with evaluating(teacher.model):
         batches = setup.evaluation_batches("train", most_images=PROBE_IMAGES)
-        method.prepare(teacher.preacts(images_BCHW) for images_BCHW, _, _ in batches)
+        method.prepare(teacher.preacts(batch.images) for batch in batches)

@@ -1,6 +1,7 @@
 """The child process: `python -m abcore.run WORKSPACE` does what `run.json` says and tells how it went.
 
-Settings from the environment: `ABDISTILL_DEVICE` (see `abcore.devices`), `OMP_NUM_THREADS` (torch reads it itself).
+Settings from the environment: `ABDISTILL_DEVICE` (see `abcore.devices`), `ABDISTILL_TEACHER_CACHE_BYTES` (see
+`abcore.caching`), `OMP_NUM_THREADS` (torch reads it itself).
 """
 
 import argparse

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from abcore.architectures import build_model
-from abcore.data.batches import Batch, batches, evaluation_batches
+from abcore.data.batches import Batch, Feed, View
 from abcore.data.dataset import ImageDataset, load_dataset
 from abcore.describe import describe_model, plan_distillation
 from abcore.methods import build_method
@@ -39,6 +39,8 @@ class Setup:
     teacher: Teacher | None
     method: FeatureMethod | None
     transfer_head: TransferHead | None
+    feed: Feed
+    cache_folder: Path
     should_stop: Callable[[], bool]
 
     @property
@@ -60,14 +62,10 @@ class Setup:
     def training_batches(self, spec: Transfer | Finetune, epoch: int, start_step: int) -> Iterator[Batch]:
         """The augmented batches of one epoch from its step `start_step` on; `epoch` counts over all phases."""
         recipe = self.run.recipe
-        return batches(
-            self.dataset.splits["train"],
+        return self.feed.shuffled(
+            View("train", recipe.view_number(epoch)),
             batch_size=spec.batch_size,
-            seed=recipe.seed,
-            epoch=epoch,
-            device=self.device,
-            augmentation=recipe.augmentation,
-            normalization=self.run.normalization,
+            order_seed=recipe.seed * 1_000_003 + epoch,
             start_step=start_step,
         )
 
@@ -77,8 +75,15 @@ class Setup:
         Raises:
             Stopped: the run was asked to stop.
         """
-        chosen = self.dataset.splits[split or self.dataset.evaluation_split]
-        for batch in evaluation_batches(chosen, self.device, self.run.normalization, most_images):
+        return self.whole_view(View(split or self.dataset.evaluation_split), most_images)
+
+    def whole_view(self, view: View, most_images: int | None = None) -> Iterator[Batch]:
+        """The images of a view in their split's order.
+
+        Raises:
+            Stopped: the run was asked to stop.
+        """
+        for batch in self.feed.in_order(view, most_images):
             if self.should_stop():
                 raise Stopped
             yield batch
@@ -89,7 +94,7 @@ class Setup:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
-def prepare(run: DistillRun, inputs: Path, device: torch.device, should_stop: Callable[[], bool]) -> Setup:
+def prepare(run: DistillRun, workspace: Path, device: torch.device, should_stop: Callable[[], bool]) -> Setup:
     """Load the inputs and build the networks.
 
     The student's weights are the first thing drawn from the recipe's seed, so a student trained alone starts from the
@@ -98,6 +103,7 @@ def prepare(run: DistillRun, inputs: Path, device: torch.device, should_stop: Ca
     Raises:
         Refusal: run, teacher and dataset do not fit each other.
     """
+    inputs = workspace / "inputs"
     dataset = load_dataset(inputs / "dataset.safetensors")
     student_spec = ModelSpec(
         architecture=run.student, image=dataset.report.image, num_classes=len(dataset.report.classes)
@@ -133,6 +139,14 @@ def prepare(run: DistillRun, inputs: Path, device: torch.device, should_stop: Ca
         teacher=teacher,
         method=None if method is None else method.to(device),
         transfer_head=transfer_head,
+        feed=Feed(
+            dataset.splits,
+            device=device,
+            normalization=run.normalization,
+            augmentation=run.recipe.augmentation,
+            view_seed=run.recipe.view_seed,
+        ),
+        cache_folder=workspace / "teacher-cache",
         should_stop=should_stop,
     )
 

@@ -30,7 +30,7 @@ class Teacher:
                     module.training = True
                     module.track_running_stats = False
         self._capture = TapCapture(model, tap_names)
-        self._digest = state_digest(model)
+        self.digest = state_digest(model)
 
     def __enter__(self) -> Self:
         self._capture.__enter__()
@@ -68,7 +68,7 @@ class Teacher:
         Raises:
             RuntimeError: something has. Every loss since then is in doubt, so no student may come of it.
         """
-        if state_digest(self.model) != self._digest:
+        if state_digest(self.model) != self.digest:
             raise RuntimeError("the teacher's state dict changed during the run: this is a bug of abcore")
 
 

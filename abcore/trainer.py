@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from abcore.checkpoints import Checkpoints
+from abcore.data.batches import Batch
 from abcore.events import (
     CheckpointSaved,
     EventWriter,
@@ -90,8 +91,8 @@ class Trainer:
             self.findings |= phase.begin()
         while position.epoch < spec.epochs:
             epoch = first_epoch + position.epoch
-            for images_BCHW, labels_B, _ in self._setup.training_batches(spec, epoch, position.step):
-                self._step(phase, images_BCHW, labels_B)
+            for batch in self._setup.training_batches(spec, epoch, position.step):
+                self._step(phase, batch)
                 position.step += 1
                 self._after_step(phase)
             self._evaluate(phase)
@@ -103,12 +104,12 @@ class Trainer:
         self._phase_seconds = 0.0
         position.end_phase()
 
-    def _step(self, phase: Phase, images_BCHW: Tensor, labels_B: Tensor) -> None:
+    def _step(self, phase: Phase, batch: Batch) -> None:
         step = self._itinerary.phase_step(self._position)
         rate = learning_rate(phase.spec.optimizer, phase.spec.schedule, step, self._length.steps)
         set_learning_rate(self._optimizer, rate)
         with self._setup.autocast():
-            losses = phase.losses(images_BCHW, labels_B)
+            losses = phase.losses(batch)
         loss_parts = torch.stack(list(losses.values()))
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss_parts.sum())

@@ -62,6 +62,13 @@ class Settings(BaseSettings):
         description="Teachers and datasets that a worker's machine keeps for later jobs.",
     )
 
+    teacher_cache_bytes: int = Field(
+        default=16 * 2**30,
+        ge=0,
+        description="What teachers said of images that come again, kept on a worker's machine: most for one job, "
+        "and for all jobs together.",
+    )
+
     @model_validator(mode="after")
     def _fill_in(self) -> Self:
         self.data_dir = self.data_dir.expanduser().absolute()

@@ -16,6 +16,7 @@ from store import artifacts, leases
 from store.errors import LeaseLost, StoreError
 from store.leases import Directive, Lease
 from store.models import ENDED, Job
+from worker.answer_cache import FOLDER, group_of
 from worker.heartbeat import RETRY_SECONDS, Heartbeat
 from worker.inputs import InputMissing, lay_out
 from worker.publish import BadResult, log_tail, publish, publish_log, read_result
@@ -91,6 +92,9 @@ class Attempt:
         shop = self._workshop
         self._upload_key = lay_out(self._db, shop.blobs, shop.cache, self._lease, workspace)
         relay = Relay(self._db, shop.blobs, self._lease, workspace)
+        group = group_of(self._db, self._lease.job)
+        if group is not None:
+            shop.answers.lend(group, workspace.root / FOLDER)
         if self._should_stop():
             return self._give_back()
         child = shop.guardian.start(workspace, self._lease.job.run, self._slot)
@@ -105,7 +109,10 @@ class Attempt:
             child.kill()
             child.wait()
         self._publish_log(workspace)
-        return self._conclude(code, relay, workspace)
+        job = self._conclude(code, relay, workspace)
+        if group is not None and code in (ExitCode.DONE, ExitCode.INTERRUPTED):
+            self._keep_answers(group, workspace)
+        return job
 
     def _watch(self, child: leash.Leashed, relay: Relay) -> int:
         """Wait for the child's end, passing on what it tells and what is wanted of it; return its exit code."""
@@ -173,6 +180,12 @@ class Attempt:
             except (OperationalError, InterfaceError) as error:
                 _log.warning("job %s: the database is away: %s", self._lease.job.id, error)
                 time.sleep(RETRY_SECONDS)
+
+    def _keep_answers(self, group: str, workspace: Workspace) -> None:
+        try:
+            self._workshop.answers.adopt(group, workspace.root / FOLDER)
+        except OSError as error:  # the next job asks its teacher again
+            _log.warning("job %s: what its teacher answered was not kept: %s", self._lease.job.id, error)
 
     def _publish_log(self, workspace: Workspace) -> None:
         try:

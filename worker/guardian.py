@@ -14,6 +14,8 @@ from worker.workspace import Workspace
 
 # -P: the workspace is the current folder, and what lies there must never be imported.
 CHILD_COMMAND = (sys.executable, "-P", "-m", "abcore.run")
+TRAINING = frozenset({"distill", "train_teacher"})
+"""Tasks that read only what was verified, and compute for long."""
 OPEN_FILES = 4096
 PYTHON_WITH_TORCH_BYTES = (
     8 * 2**30
@@ -64,6 +66,7 @@ class Guardian:
             "PYTHONPATH": str(Path(abcore.__file__).parent.parent),
             "PYTHONUNBUFFERED": "1",  # a crash must not take the last lines of the log with it
             "PYTHONFAULTHANDLER": "1",
+            "ABDISTILL_TEACHER_CACHE_BYTES": str(self.settings.teacher_cache_bytes),
             "OMP_NUM_THREADS": threads,
             "MKL_NUM_THREADS": threads,
             # Threads that spin while they wait fight with whatever else runs here: 60 s became 17 s on two busy cores.
@@ -71,9 +74,9 @@ class Guardian:
         }  # fmt: skip
 
     def _devices(self, run: Json, slot: int) -> dict[str, str]:
-        """Where the child computes: a verification without a GPU, each slot of several on a GPU of its own."""
+        """Where the child computes: training on a GPU, each slot of several on one of its own; all else without."""
         device = self.settings.device
-        if run["task"] != "distill":
+        if run["task"] not in TRAINING:
             return {"ABDISTILL_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": ""}
         if self.settings.worker_slots > 1 and device in ("auto", "cuda"):
             visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
@@ -90,7 +93,7 @@ def _num_cpus() -> int:
 def _limits(workspace: Workspace, run: Json) -> leash.Limits:
     """Limits of a child. One that reads an untrusted upload also gets no more memory than an honest one could need."""
     address_space_bytes = None
-    if run["task"] != "distill":
+    if run["task"] not in TRAINING:
         claimed = max((path.stat().st_size for path in workspace.inputs.iterdir()), default=0)
         address_space_bytes = PYTHON_WITH_TORCH_BYTES + 4 * claimed + 2 * int(run.get("max_bytes", 0))
     return leash.Limits(

@@ -7,6 +7,7 @@ from store.database import Database
 from store.ids import new_id
 from store.queue import Doorbell
 from store.settings import Settings
+from worker.answer_cache import AnswerCache
 from worker.cache import InputCache
 from worker.guardian import CHILD_COMMAND, Guardian
 from worker.workspace import Workspaces
@@ -23,6 +24,7 @@ class Workshop:
     doorbell: Doorbell
     workspaces: Workspaces
     cache: InputCache
+    answers: AnswerCache
     guardian: Guardian
 
     @classmethod
@@ -37,6 +39,7 @@ class Workshop:
             doorbell=Doorbell(settings.broker_url),
             workspaces=Workspaces(settings.workspace_dir, worker_id),
             cache=InputCache(settings.workspace_dir / "cache", settings.input_cache_bytes),
+            answers=AnswerCache(settings.workspace_dir / "teacher-cache", settings.teacher_cache_bytes),
             guardian=Guardian(settings, command),
         )
 

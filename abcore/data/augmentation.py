@@ -11,25 +11,26 @@ _MIX_1, _MIX_2 = -4658895280553007687, -7723592293110705685
 
 
 def augment(
-    images_BCHW: Tensor, index_B: Tensor, augmentation: Augmentation, *, seed: int, epoch: int
+    images_BCHW: Tensor, index_B: Tensor, augmentation: Augmentation, *, seed: int, view: int
 ) -> Tensor:
     """Crop each image at random after zero-padding, and flip it at random; same shape and dtype as `images_BCHW`.
 
-    What happens to an image depends on (seed, epoch, its index) alone: not on its batch, the batch's size, or the
-    device. So a run that goes on in the middle of an epoch sees what it would have seen, and a cached view stays valid.
+    What happens to an image depends on (seed, view, its index) alone: not on its batch, the batch's size, or the
+    device. So a run that goes on in the middle of an epoch sees what it would have seen, and what the teacher said of
+    a view stays true.
 
     Args:
         images_BCHW: any dtype; zero is what the padding is filled with.
         index_B: int64, each image's place in its split.
         augmentation: how far to pad and whether to flip.
-        seed: the recipe's.
-        epoch: counted over all phases.
+        seed: of the draws.
+        view: number of the view.
     """
-    padding = augmentation.crop_padding
-    if not (padding or augmentation.horizontal_flip):
+    if not augmentation.moves:
         return images_BCHW
+    padding = augmentation.crop_padding
     batch_size, channels, height, width = images_BCHW.shape
-    top_B, left_B, flip_B = _draws(index_B, seed, epoch, 3)
+    top_B, left_B, flip_B = _draws(index_B, seed, view, 3)
     row_BH = (top_B % (2 * padding + 1))[:, None] + torch.arange(height, device=index_B.device)
     column_BW = torch.arange(width, device=index_B.device).expand(batch_size, -1)
     if augmentation.horizontal_flip:
@@ -43,13 +44,13 @@ def augment(
     )
 
 
-def _draws(index_B: Tensor, seed: int, epoch: int, num_draws: int) -> Tensor:
+def _draws(index_B: Tensor, seed: int, view: int, num_draws: int) -> Tensor:
     """31-bit integers (num_draws, B): a counter-based generator (the finaliser of SplitMix64) on its coordinates.
 
     torch's own generators give numbers by position in a batch, and others on each device; a hash gives them by index.
     """
     state = index_B
-    for coordinate in (seed, epoch):
+    for coordinate in (seed, view):
         state = _mix(state + _wrap((coordinate + 1) * _GOLDEN))
     number_D1 = torch.arange(1, num_draws + 1, device=index_B.device)[:, None]
     return _shift(_mix(state + number_D1 * _GOLDEN), 33)

@@ -3,7 +3,8 @@
 Pixels cross to the device as bytes, a quarter of their float size; everything else happens there, a batch at a time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,62 +16,90 @@ from abcore.specs.recipes import Augmentation, num_batches
 
 EVALUATION_BATCH_SIZE = 256
 
-Batch = tuple[Tensor, Tensor, Tensor]
-"""images_BCHW float32, labels_B int64, index_B int64: each image's place in its split (on the CPU)."""
+
+class View(NamedTuple):
+    """One look at all images of a split: the augmented one of this number, or, without a number, as they are."""
+
+    split: str
+    number: int | None = None
 
 
-def batches(
-    split: Split,
-    *,
-    batch_size: int,
-    seed: int,
-    epoch: int,
-    device: torch.device,
-    augmentation: Augmentation,
-    normalization: Normalization,
-    start_step: int = 0,
-) -> Iterator[Batch]:
-    """Yield one epoch's batches, from its step `start_step` on, in an order and with views that (seed, epoch) decide.
+class Batch(NamedTuple):
+    """Some images of a view.
 
-    Args:
-        split: the images to draw from, each at most once.
-        batch_size: images a batch.
-        seed: the recipe's.
-        epoch: counted over all phases, so that the second phase does not see the first one's order again.
-        device: where batches are wanted.
-        augmentation: random crop and flip.
-        normalization: one mean and standard deviation a channel.
-        start_step: batches of this epoch to leave out, because they were trained on before.
+    Attributes:
+        images: images_BCHW, float32, on the training device.
+        labels: labels_B, int64, there too.
+        indices: index_B, int64, on the CPU: each image's place in its split.
+        view: what they were looked at through.
     """
-    shuffler = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order_N = torch.randperm(len(split), generator=shuffler)
-    normalise = _Normalise(normalization, device)
-    for step in range(start_step, num_batches(len(split), batch_size)):
-        index_B = order_N[step * batch_size : (step + 1) * batch_size]
-        images_BCHW, labels_B = _fetch(split, index_B, device)
-        views_BCHW = augment(images_BCHW, index_B.to(device), augmentation, seed=seed, epoch=epoch)
-        yield normalise(views_BCHW), labels_B, index_B
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    view: View
 
 
-def evaluation_batches(
-    split: Split, device: torch.device, normalization: Normalization, most_images: int | None = None
-) -> Iterator[Batch]:
-    """Yield all images of a split in order, not augmented, or `most_images` of them evenly spread over it."""
-    index_N = torch.arange(len(split))
-    if most_images is not None and most_images < len(split):
-        index_N = torch.arange(most_images) * len(split) // most_images
-    normalise = _Normalise(normalization, device)
-    for index_B in torch.split(index_N, EVALUATION_BATCH_SIZE):
-        images_BCHW, labels_B = _fetch(split, index_B, device)
-        yield normalise(images_BCHW), labels_B, index_B
+class Feed:
+    """A dataset's images as batches on the training device."""
 
+    def __init__(
+        self,
+        splits: Mapping[str, Split],
+        *,
+        device: torch.device,
+        normalization: Normalization,
+        augmentation: Augmentation,
+        view_seed: int,
+    ) -> None:
+        """Feed from `splits`, uint8 on the CPU.
 
-def _fetch(split: Split, index_B: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    images_BCHW, labels_B = split.images.index_select(0, index_B), split.labels.index_select(0, index_B)
-    if device.type == "cuda":
-        # Only from pinned memory is a copy to the device asynchronous.
-        images_BCHW, labels_B = images_BCHW.pin_memory(), labels_B.pin_memory()
-    return images_BCHW.to(device, non_blocking=True), labels_B.to(device, non_blocking=True)
+        Args:
+            splits: by name.
+            device: where batches are wanted.
+            normalization: one mean and standard deviation a channel.
+            augmentation: what a numbered view may do to an image.
+            view_seed: of what augmentation draws.
+        """
+        self._splits = splits
+        self._device = device
+        self._normalise = _Normalise(normalization, device)
+        self._augmentation = augmentation
+        self._view_seed = view_seed
+
+    def shuffled(
+        self, view: View, *, batch_size: int, order_seed: int, start_step: int = 0
+    ) -> Iterator[Batch]:
+        """Yield one epoch's batches of `batch_size` in the order of `order_seed`, from its step `start_step` on."""
+        num_images = len(self._splits[view.split])
+        order_N = torch.randperm(num_images, generator=torch.Generator().manual_seed(order_seed))
+        for step in range(start_step, num_batches(num_images, batch_size)):
+            yield self._batch(view, order_N[step * batch_size : (step + 1) * batch_size])
+
+    def in_order(self, view: View, most_images: int | None = None) -> Iterator[Batch]:
+        """Yield all images of a view in their split's order, or `most_images` of them evenly spread over it."""
+        num_images = len(self._splits[view.split])
+        index_N = torch.arange(num_images)
+        if most_images is not None and most_images < num_images:
+            index_N = torch.arange(most_images) * num_images // most_images
+        for index_B in torch.split(index_N, EVALUATION_BATCH_SIZE):
+            yield self._batch(view, index_B)
+
+    def _batch(self, view: View, index_B: Tensor) -> Batch:
+        split, device = self._splits[view.split], self._device
+        images_BCHW, labels_B = split.images.index_select(0, index_B), split.labels.index_select(0, index_B)
+        if device.type == "cuda":
+            # Only from pinned memory is a copy to the device asynchronous.
+            images_BCHW, labels_B = images_BCHW.pin_memory(), labels_B.pin_memory()
+        images_BCHW, labels_B = (
+            images_BCHW.to(device, non_blocking=True),
+            labels_B.to(device, non_blocking=True),
+        )
+        if view.number is not None:
+            images_BCHW = augment(
+                images_BCHW, index_B.to(device), self._augmentation, seed=self._view_seed, view=view.number
+            )
+        return Batch(self._normalise(images_BCHW), labels_B, index_B, view)
 
 
 class _Normalise:

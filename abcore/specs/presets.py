@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from abcore.specs.base import Spec
 from abcore.specs.methods import ActivationBoundary
-from abcore.specs.recipes import Finetune, Optimizer, Recipe, Schedule, Transfer
+from abcore.specs.recipes import Augmentation, Finetune, Optimizer, Recipe, Schedule, Transfer
 
 PresetName = Literal["paper-cifar", "paper-transfer", "modern"]
 
@@ -38,6 +38,7 @@ _ALL = (
                 temperature_squared=False,
             ),
             teacher_bn="train",
+            augmentation=Augmentation(views="fresh"),
         ),
     ),
     Preset(
@@ -61,6 +62,7 @@ _ALL = (
                 cross_entropy_weight=1,
                 dtl_weight=10,
             ),
+            augmentation=Augmentation(views="fresh"),
         ),
     ),
     Preset(

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from abcore.specs.base import Spec
 from abcore.specs.methods import TRANSFER_METHODS, ActivationBoundary, Method, PositiveFloat
 
+AUTO_VIEWS = 8
+"""As good as fresh ones (docs/experiments.md), and the teacher sees the data 8 times at most."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -43,7 +45,7 @@ class Schedule(Spec):
 
 
 class Augmentation(Spec):
-    """Random crop after zero-padding, and a horizontal flip, drawn anew for each image and epoch."""
+    """Random crop after zero-padding, and a horizontal flip, drawn anew for each image and view."""
 
     crop_padding: int = Field(
         default=4, ge=0, le=64, description="Pixels added on each side before the crop; 0: none."
@@ -51,6 +53,24 @@ class Augmentation(Spec):
     horizontal_flip: bool = Field(
         default=True, description="Mirror half of the images; not for digits or text, which it changes."
     )
+    views: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto", "fresh"] = Field(
+        default="auto",
+        description="Views an image has, taken in turn, one an epoch, over all phases: what the teacher says of a "
+        "view need be computed only once. `fresh`: a new view in every epoch, as in the paper. "
+        f"`auto`: {AUTO_VIEWS} where the teacher's answers can be cached, else fresh.",
+    )
+    view_seed: int | None = Field(
+        default=None,
+        ge=0,
+        lt=2**31,
+        description="Of the views. Null: the recipe's seed. Runs that differ in their seeds can share what the teacher "
+        "says if they have the same view seed.",
+    )
+
+    @property
+    def moves(self) -> bool:
+        """Whether a view differs from the image."""
+        return bool(self.crop_padding) or self.horizontal_flip
 
 
 class Taps(Spec):
@@ -181,6 +201,12 @@ class Recipe(Spec):
         default="fp32",
         description="`bf16`: forward passes under autocast; weights and optimizer stay float32.",
     )
+    teacher_source: Literal["auto", "cached", "online"] = Field(
+        default="auto",
+        description="Where the teacher's answers to augmented images come from. `cached`: it is asked once about "
+        "each view, boundaries are kept as bits and logits as float32, for later epochs and later jobs. `online`: it "
+        "is asked at every step. `auto`: cached where views come again, the files fit, and no loss needs more.",
+    )
     evaluate_every: int = Field(
         default=1,
         ge=1,
@@ -210,6 +236,52 @@ class Recipe(Spec):
                 f"method {self.method.name} does nothing in the transfer phase: set transfer to null"
             )
         return self
+
+    @model_validator(mode="after")
+    def _can_be_cached(self) -> "Recipe":
+        if self.teacher_source == "cached" and self.teacher_bn == "train":
+            raise ValueError(
+                "teacher_source cached and teacher_bn train: in training mode what a teacher says of an image depends "
+                "on the rest of its batch; set teacher_bn to eval, or teacher_source to online"
+            )
+        return self
+
+    @property
+    def signs_suffice(self) -> bool:
+        """Whether of the teacher's maps no phase needs more than the signs, and these depend on the image alone."""
+        return self.transfer is not None and self.method.name == "ab" and self.teacher_bn == "eval"
+
+    @property
+    def logits_recur(self) -> bool:
+        """Whether finetune asks the teacher for logits, for nothing else, and of images that come again."""
+        finetune = self.finetune
+        return (
+            finetune is not None
+            and (finetune.kd_weight > 0 or finetune.dtl_weight > 0)
+            and not (finetune.mixup or finetune.cutmix)
+            and self.method.phase != "finetune"
+            and self.teacher_bn == "eval"
+        )
+
+    @property
+    def num_views(self) -> int | None:
+        """Views that an image has in training; None: a new one in every epoch."""
+        if not self.augmentation.moves:
+            return 1
+        if self.augmentation.views == "auto":
+            cacheable = self.teacher_source != "online" and (self.signs_suffice or self.logits_recur)
+            return AUTO_VIEWS if cacheable else None
+        return None if self.augmentation.views == "fresh" else self.augmentation.views
+
+    def view_number(self, epoch: int) -> int:
+        """Which view an epoch shows; epochs count over all phases."""
+        return epoch if self.num_views is None else epoch % self.num_views
+
+    @property
+    def view_seed(self) -> int:
+        """What the views are drawn from."""
+        own = self.augmentation.view_seed
+        return self.seed if own is None else own
 
     @property
     def compares_taps(self) -> bool:

@@ -30,3 +30,11 @@ class Refusal(Exception):
     def __init__(self, code: str, message: str, **details: Any) -> None:
         super().__init__(message)
         self.problem = Problem(code=code, message=message, **details)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own would call the class with the message alone: a refusal must come out of a process pool whole.
+        return _restore, (self.problem,)
+
+
+def _restore(problem: Problem) -> Refusal:
+    return Refusal(**problem.model_dump())

@@ -5,6 +5,7 @@ A workspace is a folder:
     run.json            a `Run`
     inputs/             teacher.safetensors, dataset.safetensors (verified), or `upload` (untrusted, as it came)
     checkpoints/        resume state, newest last
+    teacher-cache/      what the teacher said of views of images, one file a kind and view; a job may find some there
     outputs/            files to publish; `result.json` (a `RunResult`) comes last: where it is, all is there
     events.jsonl        what happened, one `abcore.events` record a line, appended
     log.txt             standard output and error of the child, written by whoever started it

@@ -21,6 +21,9 @@ TRANSFER: dict[str, Fields] = {
 }
 """Methods of the transfer phase, as a caller of the API would write them."""
 
+RATES: dict[str, float] = {"fsp": 0.05}
+"""Of the transfer phase, where the scale's is too high: at 0.2 the products of maps that FSP compares diverge."""
+
 FINETUNE: dict[str, Fields] = {
     "kd": {"name": "kd"},
     "at": {"name": "at"},
@@ -61,7 +64,8 @@ def recipe(
         "batch_size": scale.batch_size,
         "schedule": {"name": "cosine", "warmup_fraction": 0.05},
     }
-    transfer = {"epochs": transfer_epochs, "optimizer": {"learning_rate": scale.transfer_rate}, **common}
+    transfer_rate = RATES.get(arm, scale.transfer_rate)
+    transfer = {"epochs": transfer_epochs, "optimizer": {"learning_rate": transfer_rate}, **common}
     return {
         "seed": seed,
         "method": {**method, **(changes or {})},

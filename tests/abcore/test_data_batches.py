@@ -1,4 +1,4 @@
-"""Batches: who is in them, in which order, and what augmentation does to each image, by (seed, epoch, index) alone."""
+"""Batches: who is in them, in which order, and what augmentation does to each image, by (seed, view, index) alone."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from abcore.data.augmentation import augment
-from abcore.data.batches import batches, evaluation_batches
+from abcore.data.batches import Batch, Feed, View
 from abcore.data.dataset import Split
 from abcore.specs.architectures import Normalization
 from abcore.specs.recipes import Augmentation, num_batches
@@ -26,24 +26,31 @@ def _split(num_images: int, channels: int = 1, height: int = 6, width: int = 5) 
     return Split(images.to(torch.uint8), torch.arange(num_images))
 
 
-def _batches(split: Split, **changes: Any) -> list[tuple[Tensor, Tensor, Tensor]]:
-    options: dict[str, Any] = {
-        "batch_size": 4,
-        "seed": 0,
-        "epoch": 0,
-        "device": CPU,
-        "augmentation": Augmentation(crop_padding=2),
-        "normalization": PLAIN,
-        **changes,
-    }
-    return list(batches(split, **options))
+def _feed(
+    split: Split, *, seed: int = 0, augmentation: Augmentation = STILL, normalization: Normalization = PLAIN
+) -> Feed:
+    return Feed(
+        {"train": split}, device=CPU, normalization=normalization, augmentation=augmentation, view_seed=seed
+    )
+
+
+def _batches(
+    split: Split,
+    *,
+    seed: int = 0,
+    view: int = 0,
+    augmentation: Augmentation = Augmentation(crop_padding=2),  # noqa: B008  # frozen
+    **changes: Any,
+) -> list[Batch]:
+    order: dict[str, Any] = {"batch_size": 4, "order_seed": 0, **changes}
+    return list(_feed(split, seed=seed, augmentation=augmentation).shuffled(View("train", view), **order))
 
 
 def _views(split: Split, **changes: Any) -> dict[int, Tensor]:
     """The augmented image of every index that an epoch shows."""
     return {
         int(i): view
-        for views, _, index in _batches(split, **changes)
+        for views, _, index, _ in _batches(split, **changes)
         for i, view in zip(index, views, strict=True)
     }
 
@@ -53,16 +60,16 @@ def _views(split: Split, **changes: Any) -> dict[int, Tensor]:
     num_images=st.integers(1, 40),
     batch_sizes=st.tuples(st.integers(1, 45), st.integers(1, 45)),
     seed=st.integers(0, 2**31 - 1),
-    epoch=st.integers(0, 10_000),
+    view=st.integers(0, 10_000),
     padding=st.integers(0, 9),
 )
-def test_a_view_depends_on_seed_epoch_and_index_and_not_on_the_batch(
-    num_images: int, batch_sizes: tuple[int, int], seed: int, epoch: int, padding: int
+def test_a_view_depends_on_seed_number_and_index_and_not_on_the_batch(
+    num_images: int, batch_sizes: tuple[int, int], seed: int, view: int, padding: int
 ) -> None:
     split = _split(num_images)
     augmentation = Augmentation(crop_padding=padding)
     one, other = (
-        _views(split, batch_size=size, seed=seed, epoch=epoch, augmentation=augmentation)
+        _views(split, batch_size=size, order_seed=size, seed=seed, view=view, augmentation=augmentation)
         for size in batch_sizes
     )
     for index in one.keys() & other.keys():
@@ -78,7 +85,7 @@ def test_an_epoch_that_goes_on_at_a_step_is_the_rest_of_the_whole_one(
     whole = _batches(split, batch_size=batch_size)
     rest = _batches(split, batch_size=batch_size, start_step=start_step)
     assert len(rest) == max(0, len(whole) - start_step)
-    for (images, labels, index), (again, labels_again, index_again) in zip(
+    for (images, labels, index, _), (again, labels_again, index_again, _) in zip(
         whole[start_step:], rest, strict=True
     ):
         assert torch.equal(images, again)
@@ -105,7 +112,7 @@ def test_each_view_is_a_crop_of_the_padded_image_perhaps_flipped_and_all_of_them
     padding, num_images = 2, 6000
     split = _split(num_images, channels=3)
     views = augment(
-        split.images, torch.arange(num_images), Augmentation(crop_padding=padding), seed=5, epoch=9
+        split.images, torch.arange(num_images), Augmentation(crop_padding=padding), seed=5, view=9
     )
     assert views.dtype == torch.uint8
     counts: dict[tuple[int, int, bool], int] = {}
@@ -124,8 +131,8 @@ def test_draws_of_neighbours_epochs_and_seeds_are_not_related() -> None:
     ones = torch.tensor([0, 1], dtype=torch.uint8).expand(len(index), 1, 1, 2)
     flip = Augmentation(crop_padding=0)
 
-    def flipped(seed: int, epoch: int) -> Tensor:
-        return augment(ones, index, flip, seed=seed, epoch=epoch)[:, 0, 0, 0].bool()
+    def flipped(seed: int, view: int) -> Tensor:
+        return augment(ones, index, flip, seed=seed, view=view)[:, 0, 0, 0].bool()
 
     base = flipped(0, 0)
     assert abs(base.float().mean() - 0.5) < 0.02
@@ -152,37 +159,38 @@ def test_images_that_are_not_contiguous_are_augmented_all_the_same() -> None:
     last = split.images.to(memory_format=torch.channels_last)
     index, augmentation = torch.arange(8), Augmentation(crop_padding=1)
     assert torch.equal(
-        augment(last, index, augmentation, seed=1, epoch=1),
-        augment(split.images, index, augmentation, seed=1, epoch=1),
+        augment(last, index, augmentation, seed=1, view=1),
+        augment(split.images, index, augmentation, seed=1, view=1),
     )
 
 
 def test_an_epoch_shows_each_image_once_and_drops_the_incomplete_batch() -> None:
-    shown = torch.cat([index for _, _, index in _batches(_split(11), batch_size=4)])
+    shown = torch.cat([index for _, _, index, _ in _batches(_split(11), batch_size=4)])
     assert len(shown) == 8
     assert len(shown.unique()) == 8
     assert num_batches(11, 4) == 2
 
 
 def test_a_split_smaller_than_a_batch_is_one_batch() -> None:
-    ((images, labels, index),) = _batches(_split(3), batch_size=64)
+    ((images, labels, index, _),) = _batches(_split(3), batch_size=64)
     assert images.shape == (3, 1, 6, 5)
     assert sorted(index.tolist()) == sorted(labels.tolist()) == [0, 1, 2]
     assert num_batches(3, 64) == 1
 
 
-def test_order_follows_seed_and_epoch() -> None:
+def test_order_follows_its_seed_and_not_the_view() -> None:
     def order(**changes: int) -> list[int]:
-        return [int(i) for _, _, index in _batches(_split(40), **changes) for i in index]
+        return [int(i) for _, _, index, _ in _batches(_split(40), **changes) for i in index]
 
     assert order() == order()
-    assert len({tuple(order(seed=seed, epoch=epoch)) for seed in range(3) for epoch in range(3)}) == 9
+    assert order() == order(seed=1, view=1)
+    assert len({tuple(order(order_seed=seed)) for seed in range(9)}) == 9
     assert order() != sorted(order())
 
 
 def test_labels_and_indices_belong_to_their_images() -> None:
     split = _split(12)
-    for images, labels, index in _batches(split, augmentation=STILL):
+    for images, labels, index, _ in _batches(split, augmentation=STILL):
         assert torch.equal((images * 255).round().to(torch.uint8), split.images[index])
         assert torch.equal(labels, split.labels[index])
 
@@ -190,7 +198,7 @@ def test_labels_and_indices_belong_to_their_images() -> None:
 def test_normalisation_is_pixel_by_255_minus_mean_by_std_a_channel() -> None:
     split = _split(4, channels=3)
     normalization = Normalization(mean=(0.1, 0.5, 0.9), std=(0.2, 0.3, 0.4))
-    ((images, _, index),) = list(evaluation_batches(split, CPU, normalization))
+    ((images, _, index, _),) = list(_feed(split, normalization=normalization).in_order(View("train")))
     mean, std = (
         torch.tensor(x, dtype=torch.float64).view(3, 1, 1) for x in (normalization.mean, normalization.std)
     )
@@ -201,7 +209,7 @@ def test_normalisation_is_pixel_by_255_minus_mean_by_std_a_channel() -> None:
 
 def test_evaluation_sees_every_image_once_in_order_the_last_incomplete_batch_included() -> None:
     split = _split(700)
-    index = torch.cat([index for _, _, index in evaluation_batches(split, CPU, PLAIN)])
+    index = torch.cat([batch.indices for batch in _feed(split).in_order(View("train"))])
     assert torch.equal(index, torch.arange(700))
 
 
@@ -209,7 +217,8 @@ def test_evaluation_sees_every_image_once_in_order_the_last_incomplete_batch_inc
     ("most_images", "expected"), [(4, [0, 5, 10, 15]), (20, [*range(20)]), (99, [*range(20)])]
 )
 def test_a_part_of_an_evaluation_is_spread_evenly(most_images: int, expected: list[int]) -> None:
-    index = torch.cat([i for _, _, i in evaluation_batches(_split(20), CPU, PLAIN, most_images)])
+    seen = _feed(_split(20)).in_order(View("train"), most_images)
+    index = torch.cat([batch.indices for batch in seen])
     assert index.tolist() == expected
 
 

@@ -1,6 +1,6 @@
 """Evaluation against counting by hand, and similarity where it is known beforehand."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -8,23 +8,26 @@ from torch import Tensor, nn
 
 from abcore.architectures import build_model
 from abcore.connectors import Connector
-from abcore.data.batches import Batch
+from abcore.data.batches import Batch, View
 from abcore.evaluate import agreement, evaluate, evaluating, measure_similarity
 from abcore.specs.architectures import ImageShape, ModelSpec, WideResNet
 from abcore.specs.refusals import Refusal
 from abcore.taps import TapCapture, find_taps
 from abcore.teachers import Teacher
+from abcore.views import Views
 
 IMAGE = ImageShape(channels=3, height=16, width=16)
+HELD_OUT = View("test")
 
 
 def random_batches(num: int = 3, size: int = 8, num_classes: int = 10) -> list[Batch]:
     generator = torch.Generator().manual_seed(0)
     return [
-        (
+        Batch(
             torch.randn(size, 3, 16, 16, generator=generator),
             torch.randint(num_classes, (size,), generator=generator),
             torch.arange(size),
+            HELD_OUT,
         )
         for _ in range(num)
     ]
@@ -34,6 +37,10 @@ def wide_resnet(width: int, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     architecture = WideResNet(arch="wide_resnet", depth=10, width=width)
     return build_model(ModelSpec(architecture=architecture, image=IMAGE, num_classes=10))
+
+
+def seen_by(teacher: Teacher) -> Callable[[Batch], Views]:
+    return lambda batch: teacher.preacts(batch.images)
 
 
 class _Table(nn.Module):
@@ -51,7 +58,7 @@ class _Table(nn.Module):
 def test_accuracy_counts_every_image_once(num_classes: int) -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(10, num_classes), torch.randint(num_classes, (10,))
-    batches = [(torch.zeros(len(part), 1, 1, 1), part, part) for part in labels.split(4)]
+    batches = [Batch(torch.zeros(len(part), 1, 1, 1), part, part, HELD_OUT) for part in labels.split(4)]
     result = evaluate(_Table(logits), batches)
     ranked = [sorted(range(num_classes), key=lambda k: -row[k]) for row in logits.tolist()]
     top1 = sum(order[0] == label for order, label in zip(ranked, labels.tolist(), strict=True))
@@ -83,7 +90,7 @@ def test_logits_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(Refusal) as refusal:
         evaluate(
             _Table(torch.full((4, 3), torch.nan)),
-            [(torch.zeros(4, 1, 1, 1), torch.zeros(4).long(), torch.zeros(4))],
+            [Batch(torch.zeros(4, 1, 1, 1), torch.zeros(4).long(), torch.zeros(4), HELD_OUT)],
         )
     assert refusal.value.problem.code == "evaluation.not_finite"
 
@@ -97,7 +104,7 @@ def test_a_copy_of_the_teacher_has_similarity_one() -> None:
     copy.load_state_dict(model.state_dict())
     names = [tap.name for tap in find_taps(model, IMAGE)]
     with Teacher(model, names, "eval") as teacher, TapCapture(copy, names) as student, evaluating(copy):
-        assert measure_similarity(student.until_last_tap, teacher.preacts, random_batches()) == (
+        assert measure_similarity(student.until_last_tap, seen_by(teacher), random_batches()) == (
             1.0,
             1.0,
             1.0,
@@ -119,14 +126,17 @@ def test_a_random_student_is_right_about_half_the_neurons(seed: int) -> None:
             preacts = capture.until_last_tap(images)
             return [connect(p, p.shape[2:]) for connect, p in zip(connectors, preacts, strict=True)]
 
-        similarities = measure_similarity(student_maps, teacher.preacts, random_batches())
+        similarities = measure_similarity(student_maps, seen_by(teacher), random_batches())
     assert similarities == pytest.approx((0.5, 0.5, 0.5), abs=0.05)
 
 
 def test_similarity_weighs_batches_by_their_images() -> None:
     teacher = Teacher(nn.Sequential(nn.Identity(), nn.ReLU()), ["1"], "eval")
     images = torch.tensor([1.0, 1.0, 1.0, -1.0]).reshape(4, 1, 1, 1).expand(4, 1, 4, 4)
-    batches = [(part, torch.zeros(len(part)), torch.zeros(len(part))) for part in (images[1:], images[:1])]
+    batches = [
+        Batch(part, torch.zeros(len(part)), torch.zeros(len(part)), HELD_OUT)
+        for part in (images[1:], images[:1])
+    ]
     with teacher:
-        ones = measure_similarity(lambda x: [torch.ones_like(x)], teacher.preacts, batches)
+        ones = measure_similarity(lambda x: [torch.ones_like(x)], seen_by(teacher), batches)
     assert ones == (0.75,)

@@ -13,11 +13,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from abcore.architectures import build_model
-from abcore.data.batches import evaluation_batches
+from abcore.data.batches import Feed, View
 from abcore.data.dataset import load_dataset
 from abcore.evaluate import evaluate
 from abcore.export import to_safetensors
 from abcore.specs.architectures import ModelSpec, Normalization
+from abcore.specs.recipes import Augmentation
 from abcore.specs.reports import DistillReport
 
 MakeBench = Callable[..., Any]
@@ -32,8 +33,14 @@ def test_the_student_works_from_its_file_alone(make_bench: MakeBench) -> None:
     model = build_model(ModelSpec.model_validate_json(metadata["model"]))
     model.load_state_dict(load_file(path))
     normalization = Normalization.model_validate_json(metadata["normalization"])
-    split = load_dataset(bench.workspace / "inputs" / "dataset.safetensors").splits["test"]
-    accuracy = evaluate(model, evaluation_batches(split, torch.device("cpu"), normalization)).accuracy
+    feed = Feed(
+        load_dataset(bench.workspace / "inputs" / "dataset.safetensors").splits,
+        device=torch.device("cpu"),
+        normalization=normalization,
+        augmentation=Augmentation(),
+        view_seed=0,
+    )
+    accuracy = evaluate(model, feed.in_order(View("test"))).accuracy
     assert accuracy == report.student_accuracy["test"]
     assert json.loads(metadata["classes"]) == list("0123456789")
     assert json.loads(metadata["metrics"])["test/top1"] == accuracy.top1

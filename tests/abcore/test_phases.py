@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from abcore.caching import choose_answers
+from abcore.data.batches import Batch
 from abcore.methods.base import ConnectedMethod, tap_factors
 from abcore.phases import FinetunePhase, Phase, TransferPhase, build_phases
 from abcore.setup import Setup, prepare
@@ -36,17 +38,16 @@ def pairs_of(teacher: ModelSpec, student: ModelSpec) -> tuple[TapPair, ...]:
 
 
 def setup_of(bench: Any) -> Setup:
-    return prepare(bench.run, bench.workspace / "inputs", torch.device("cpu"), lambda: False)
+    return prepare(bench.run, bench.workspace, torch.device("cpu"), lambda: False)
 
 
 def phase_of(setup: Setup, kind: type[Phase]) -> Phase:
-    return next(phase for phase in build_phases(setup) if isinstance(phase, kind))
+    return next(phase for phase in build_phases(setup, choose_answers(setup)) if isinstance(phase, kind))
 
 
-def first_batch(setup: Setup) -> tuple[torch.Tensor, torch.Tensor]:
+def first_batch(setup: Setup) -> Batch:
     assert setup.run.recipe.finetune is not None
-    images, labels, _ = next(setup.training_batches(setup.run.recipe.finetune, 0, 0))
-    return images, labels
+    return next(setup.training_batches(setup.run.recipe.finetune, 0, 0))
 
 
 def test_default_factors_are_the_papers_in_the_papers_setting() -> None:
@@ -80,9 +81,10 @@ def test_transfer_losses_are_the_papers_on_the_pre_activations(make_bench: MakeB
     assert setup.teacher is not None
     assert isinstance(setup.method, ConnectedMethod)
     phase = phase_of(setup, TransferPhase)
-    images, labels = first_batch(setup)
+    batch = first_batch(setup)
+    images = batch.images
     with phase.open():
-        losses = phase.losses(images, labels)
+        losses = phase.losses(batch)
     with (
         TapCapture(setup.student, [p.student.name for p in setup.pairs]) as student,
         TapCapture(setup.teacher.model, [p.teacher.name for p in setup.pairs]) as teacher,
@@ -107,10 +109,10 @@ def test_a_teacher_is_the_same_to_the_bit_after_both_phases(
     setup = setup_of(make_bench(recipe=recipe))
     assert setup.teacher is not None
     before = state_digest(setup.teacher.model)
-    for phase in build_phases(setup):
+    for phase in build_phases(setup, choose_answers(setup)):
         with phase.open():
-            for images, labels, _ in setup.training_batches(phase.spec, 0, 0):
-                torch.stack(list(phase.losses(images, labels).values())).sum().backward()
+            for batch in setup.training_batches(phase.spec, 0, 0):
+                torch.stack(list(phase.losses(batch).values())).sum().backward()
             phase.evaluate()
     assert state_digest(setup.teacher.model) == before
     assert all(parameter.grad is None for parameter in setup.teacher.model.parameters())
@@ -123,7 +125,7 @@ def test_a_training_mode_teacher_has_other_boundaries(make_bench: MakeBench, rec
         changed = Recipe.model_validate({**recipe.model_dump(), "teacher_bn": bn_mode})
         setup = setup_of(make_bench(bn_mode, recipe=changed))
         assert setup.teacher is not None
-        images, _ = first_batch(setup)
+        images = first_batch(setup).images
         with setup.teacher as teacher:
             boundaries[bn_mode] = teacher.preacts(images).boundaries
         model = setup.teacher.model.train()  # what the paper's CIFAR code does, statistics and all
@@ -142,9 +144,10 @@ def test_finetune_weighs_labels_and_teacher(
     setup = setup_of(make_bench(recipe=Recipe.model_validate({**recipe.model_dump(), "finetune": spec})))
     assert setup.teacher is not None
     phase = phase_of(setup, FinetunePhase)
-    images, labels = first_batch(setup)
+    batch = first_batch(setup)
+    images, labels = batch.images, batch.labels
     with phase.open():
-        losses = phase.losses(images, labels)
+        losses = phase.losses(batch)
         logits = setup.student(images)
     soft = functional.softmax(setup.teacher.model(images) / 4, dim=1)
     divergence = (soft * (soft.log() - functional.log_softmax(logits / 4, dim=1))).sum(1).mean()
@@ -164,7 +167,7 @@ def test_a_named_pair_of_taps_is_the_one_that_is_trained(make_bench: MakeBench, 
     assert (pair.student.height, pair.teacher.height) == (4, 2)  # the connector has to resize
     phase = phase_of(setup, TransferPhase)
     with phase.open():
-        losses = phase.losses(*first_batch(setup))
+        losses = phase.losses(first_batch(setup))
     assert list(losses) == ["ab/relu"]
 
 

@@ -1,10 +1,12 @@
 """Without a checkpoint: the service trains a teacher, makes an ensemble, and students learn from both."""
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from abdistill import Client
 from abdistill.errors import Conflict, Invalid
 from sklearn.datasets import load_digits
 
@@ -55,6 +57,18 @@ def test_from_a_dataset_alone_to_a_student(tmp_path: Path) -> None:
         assert report.teacher_accuracy is not None
         assert report.teacher_accuracy["test"].top1 == ready.report.accuracy["test"].top1
         assert [found.id for found in client.jobs.list().data] == [job.id]
+        # Another student of the same teacher finds what the teacher said to the first.
+        sibling = client.jobs.create(
+            teacher=teacher.id,
+            dataset=dataset.id,
+            student={"arch": "resnet_cifar", "depth": 8},
+            recipe={"transfer": SHORT, "finetune": SHORT, "augmentation": SMALL},
+        )
+        assert client.jobs.wait(sibling.id, timeout_seconds=120).state == "succeeded"
+        kept = [kept_files(client, each.id) for each in (job, sibling)]
+        assert kept[0][0] == 0 < kept[0][1]
+        assert kept[1] == (kept[0][1], kept[0][1])
+        client.jobs.delete(sibling.id)
         # Twice the same network answers as one of it does.
         both = client.teachers.wait(client.teachers.combine("both", [teacher.id] * 2).id, timeout_seconds=60)
         client.teachers.delete(teacher.id)
@@ -74,3 +88,13 @@ def test_from_a_dataset_alone_to_a_student(tmp_path: Path) -> None:
             f"members.0.{tap.teacher}" for tap in report.boundary_similarity
         ]
         assert [found.id for found in client.jobs.list(kind="teacher.train").data] == [training.id]
+
+
+def kept_files(client: Client, job_id: str) -> tuple[int, int]:
+    """How many of the teacher's answers were there when a job began, of how many that it needs."""
+    (note,) = (
+        event for event in client.jobs.events(job_id).data if event.data.get("code") == "teacher.source"
+    )
+    found = re.search(r"(\d+) of (\d+) files are there", note.message)
+    assert found is not None, note.message
+    return int(found[1]), int(found[2])
