@@ -44,6 +44,7 @@ def recipe(
     *,
     seed: int,
     epochs: int | None = None,
+    views: int | str = "fresh",
     task: Fields = KD,
     changes: Fields | None = None,
 ) -> Fields:
@@ -54,6 +55,7 @@ def recipe(
         arm: `cross-entropy`, or a method of `TRANSFER` or `FINETUNE`.
         seed: of weights, order and augmentation.
         epochs: of both phases together; the scale's if None.
+        views: an image has; by default a new one in every epoch, as in the paper.
         task: the losses of the second phase; `cross-entropy` has its own.
         changes: fields of the method that differ from their defaults.
     """
@@ -76,6 +78,6 @@ def recipe(
             **common,
             **(CROSS_ENTROPY if arm == "cross-entropy" else task),
         },
-        "augmentation": scale.augmentation,
+        "augmentation": {**scale.augmentation, "views": views},
         "evaluate_every": total,
     }

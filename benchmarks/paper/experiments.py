@@ -102,8 +102,15 @@ def _presets(scale: Scale, seed: int) -> Iterator[Trial]:
         phases[1]["epochs"] = scale.epochs - phases[0]["epochs"]
         for phase in phases:
             phase["batch_size"] = scale.batch_size
-        fields |= {"seed": seed, "augmentation": scale.augmentation, "evaluate_every": scale.epochs}
+        augmentation = {**scale.augmentation, "views": "fresh"}
+        fields |= {"seed": seed, "augmentation": augmentation, "evaluate_every": scale.epochs}
         yield Trial(name, "", seed, scale.student, fields)
+
+
+def _views(scale: Scale, seed: int) -> Iterator[Trial]:
+    for views in scale.views:
+        for arm in ("kd", "ab"):
+            yield Trial(arm, str(views), seed, scale.student, recipe(scale, arm, seed=seed, views=views))
 
 
 EXPERIMENTS = {
@@ -117,5 +124,6 @@ EXPERIMENTS = {
     "transfer-learning": Experiment("Transfer to another label set", "", _transfer_learning),
     "methods": Experiment("Methods", "", _methods),
     "presets": Experiment("Presets", "", _presets),
+    "views": Experiment("Views", "views an image has", _views),
 }
 """By the name that the command takes."""

@@ -26,6 +26,7 @@ class Scale:
         budgets: total epochs of the learning-speed experiment, each a run of its own with a whole schedule.
         shares: of `train_images`, in the training-set-size experiment.
         margins: µ of the margin experiment.
+        views: an image has, in the views experiment.
         batch_size, augmentation: of all runs.
         transfer_rate, finetune_rate: highest learning rates of the two phases.
     """
@@ -43,6 +44,7 @@ class Scale:
     budgets: tuple[int, ...]
     shares: tuple[float, ...]
     margins: tuple[float, ...]
+    views: tuple[int | str, ...]
     batch_size: int
     transfer_rate: float
     finetune_rate: float
@@ -56,6 +58,7 @@ class Scale:
 
 _SHARES = (0.05, 0.1, 0.2, 0.5, 1.0)
 _MARGINS = (0.1, 0.3, 1.0, 3.0, 10.0)
+_VIEWS = (1, 2, 4, 8, 16, "fresh")
 
 SCALES = {
     "smoke": Scale(
@@ -72,6 +75,7 @@ SCALES = {
         budgets=(2,),
         shares=(0.5, 1.0),
         margins=(1.0,),
+        views=(1, "fresh"),
         batch_size=32,
         transfer_rate=0.1,
         finetune_rate=0.1,
@@ -96,6 +100,7 @@ SCALES = {
         budgets=(6, 12, 24, 48, 96),
         shares=_SHARES,
         margins=_MARGINS,
+        views=_VIEWS,
         batch_size=32,
         transfer_rate=0.2,
         finetune_rate=0.05,
@@ -120,6 +125,7 @@ SCALES = {
         budgets=(10, 20, 40, 100),
         shares=_SHARES,
         margins=_MARGINS,
+        views=_VIEWS,
         batch_size=128,
         transfer_rate=0.1,
         finetune_rate=0.1,
