@@ -53,6 +53,11 @@ class Phase(ABC):
     def evaluate(self) -> dict[str, float]:
         """Return what shall be followed from epoch to epoch, measured on held-out images. Draws no random number."""
 
+    @property
+    def has_settled(self) -> bool:
+        """Whether the phase may end before its last epoch: what it follows has stopped getting better."""
+        return False
+
     def begin(self) -> dict[str, Any]:
         """Return what to remember from before the phase."""
         return {}
@@ -207,10 +212,23 @@ class FinetunePhase(Phase):
                 batches = self._setup.evaluation_batches()
                 self._teacher_predictions_N = evaluate(self._setup.teacher.model, batches).predictions
             figures["eval/agreement"] = agreement(result.predictions, self._teacher_predictions_N)
-        if self._spec.keep == "best" and result.accuracy.top1 > self.memory.get("top1", -1.0):
-            weights = {name: tensor.clone() for name, tensor in self._setup.student.state_dict().items()}
-            self.memory = {"top1": result.accuracy.top1, "student": weights}
+        self._remember(result.accuracy.top1)
         return figures
+
+    def _remember(self, top1: float) -> None:
+        if top1 <= self.memory.get("top1", -1.0):
+            self.memory["waited"] += 1
+            return
+        self.memory |= {"top1": top1, "waited": 0}
+        if self._spec.keep == "best":
+            weights = {name: tensor.clone() for name, tensor in self._setup.student.state_dict().items()}
+            self.memory["student"] = weights
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether there was no better top-1 in the last `patience` evaluations."""
+        patience = self._spec.patience
+        return patience is not None and self.memory.get("waited", 0) >= patience
 
     def begin(self) -> dict[str, Any]:
         if self._method is not None:

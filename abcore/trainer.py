@@ -89,7 +89,7 @@ class Trainer:
         first_epoch = self._itinerary.first_epoch(position.phase)
         if position.at_phase_start:
             self.findings |= phase.begin()
-        while position.epoch < spec.epochs:
+        while position.epoch < spec.epochs and not phase.has_settled:
             epoch = first_epoch + position.epoch
             for batch in self._setup.training_batches(spec, epoch, position.step):
                 self._step(phase, batch)
@@ -98,6 +98,8 @@ class Trainer:
             self._evaluate(phase)
             position.end_epoch()
             self._save_after(self._setup.run.checkpoint_seconds / 10)
+        if position.epoch < spec.epochs:
+            self._note_settled(phase)
         self.findings |= phase.end()
         self._lap()
         self._events.emit(PhaseFinished(phase=phase.name, seconds=self._phase_seconds))
@@ -222,6 +224,10 @@ class Trainer:
             "epoch": self._itinerary.lengths[-1].epochs if over else position.epoch,
             "step": self._itinerary.phase_step(position),
         }
+
+    def _note_settled(self, phase: Phase) -> None:
+        message = f"phase {phase.name} ends after {self._position.epoch} of {phase.spec.epochs} epochs: no better top-1"
+        self._events.emit(Note(level="info", code="training.settled", message=message))
 
     def _note_bad_checkpoint(self, what: str) -> None:
         self._events.emit(

@@ -162,6 +162,15 @@ class Finetune(Spec):
         "split. Where that is the test split, `best` looks at the answers.",
     )
 
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        description="Evaluations in a row without a better top-1 on the evaluation split after which the phase ends, "
+        "early. Null: never. The schedule is that of all epochs. Where that split is the test split, this looks at the "
+        "answers, as `keep: best` does.",
+    )
+
     @model_validator(mode="after")
     def _has_a_loss(self) -> "Finetune":
         if self.cross_entropy_weight == 0 and self.kd_weight == 0:

@@ -168,6 +168,27 @@ def test_evaluation_may_be_rarer_but_the_last_epoch_has_one(make_bench: MakeBenc
     assert [r.epoch for r in bench.events("metrics") if "eval/top1" in r.values] == [2, 4]
 
 
+def test_a_phase_that_gets_no_better_ends_early_interrupted_or_not(
+    make_bench: MakeBench, recipe: Recipe
+) -> None:
+    # At this rate the student moves so little that its top-1 stays what it was.
+    still = {"learning_rate": 1e-9, "weight_decay": 0}
+    finetune = Finetune(epochs=9, batch_size=60, patience=2, optimizer=still, schedule={"name": "constant"})
+    changes = {"recipe": changed(recipe, transfer=None, finetune=finetune, teacher_source="online")}
+    whole, parts = make_bench("whole", **changes), make_bench("parts", **changes)
+    sha256 = student_sha256(whole.distill())
+    for stop_after in (3, 4):
+        with pytest.raises(Stopped):
+            parts.distill(stop_after=stop_after)
+    assert student_sha256(parts.distill()) == sha256
+    for bench in (whole, parts):
+        followed = [r.values["eval/top1"] for r in bench.events("metrics") if "eval/top1" in r.values]
+        assert 3 <= len(followed) < 9
+        assert max(followed[-2:]) <= max(followed[:-2])
+        (note,) = (note for note in bench.events("note") if note.code == "training.settled")
+        assert f"after {len(followed)} of 9 epochs" in note.message
+
+
 def test_every_tapped_norm_and_connector_runs_once_a_step(make_bench: MakeBench, recipe: Recipe) -> None:
     bench = make_bench("once", recipe=changed(recipe, finetune=None))
     bench.distill()
