@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import step
+from benchmarks import reuse, step
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -19,7 +19,7 @@ def main() -> None:
     rounds: int = parser.parse_args().rounds
     RESULTS.mkdir(exist_ok=True)
     machine = {"python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine()}
-    for name, measure in {"step": step.measure}.items():
+    for name, measure in {"step": step.measure, "reuse": reuse.measure}.items():
         figures = {**measure(rounds), **machine}
         (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=2) + "\n")
         print(f"{name}: {json.dumps(figures, indent=2)}")
