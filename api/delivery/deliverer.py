@@ -1,0 +1,91 @@
+"""Who sends what is due, when: in every API process, beside the requests, and safe beside any number of others."""
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+
+from starlette.concurrency import run_in_threadpool
+
+from api.delivery.sending import Sender
+from store import deliveries
+from store.database import Database
+from store.deliveries import Claimed
+from store.settings import Settings
+
+MOST_AT_ONCE = 8
+PRUNE_SECONDS = 3600.0
+DAY_SECONDS = 86400.0
+_log = logging.getLogger(__name__)
+
+
+class Deliverer:
+    """Looks every `webhook_poll_seconds`, and sends up to eight at once, one at a time to each webhook."""
+
+    def __init__(self, db: Database, settings: Settings, sender: Sender | None = None) -> None:
+        self._db = db
+        self._settings = settings
+        self._sender = sender or Sender(settings)
+        # Longer than any attempt and the writing down of what came of it, on a database that is busy too.
+        self._lease_seconds = settings.webhook_timeout_seconds + 60
+        self._sending: set[asyncio.Task[None]] = set()
+        self._running: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin, in the running event loop."""
+        self._running = asyncio.create_task(self._run(), name="webhooks")
+
+    async def close(self) -> None:
+        """Stop. What is being sent is cut off, and due again at once for whoever looks next."""
+        tasks = [*self._sending, *([self._running] if self._running else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def deliver_due(self) -> None:
+        """Send all that is due, also what becomes due meanwhile; return when nothing is."""
+        while True:
+            while len(self._sending) < MOST_AT_ONCE and (claimed := await self._claim()) is not None:
+                task = asyncio.create_task(self._deliver(claimed))
+                self._sending.add(task)
+                task.add_done_callback(self._sending.discard)
+            if not self._sending:
+                return
+            await asyncio.wait(
+                self._sending,
+                timeout=self._settings.webhook_poll_seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+
+    async def _run(self) -> None:
+        pruned_at = float("-inf")
+        while True:
+            try:
+                await self.deliver_due()
+                if time.monotonic() - pruned_at >= PRUNE_SECONDS:
+                    log_seconds = self._settings.webhook_log_days * DAY_SECONDS
+                    await run_in_threadpool(deliveries.prune, self._db, log_seconds)
+                    pruned_at = time.monotonic()
+            except Exception as error:  # the database is away: the next look tries again
+                _log.warning("could not look for what webhooks are to be told: %s", error)
+            await asyncio.sleep(self._settings.webhook_poll_seconds)
+
+    async def _claim(self) -> Claimed | None:
+        return await run_in_threadpool(deliveries.claim, self._db, self._lease_seconds)
+
+    async def _deliver(self, claimed: Claimed) -> None:
+        try:
+            outcome = await self._sender.send(claimed)
+        except asyncio.CancelledError:
+            with suppress(Exception):  # else it is due when its lease has run out
+                await run_in_threadpool(deliveries.give_back, self._db, claimed)
+            raise
+        try:
+            await run_in_threadpool(deliveries.record, self._db, claimed, outcome)
+        except Exception as error:  # it is sent again when its lease has run out
+            _log.warning(
+                "webhook %s: what came of %s was not recorded: %s",
+                claimed.webhook_id,
+                claimed.delivery_id,
+                error,
+            )
