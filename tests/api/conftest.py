@@ -1,5 +1,6 @@
 """The real API behind a real server, over a real database, with a hand that does the worker's part."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from abcore.specs.reports import (
     TeacherReport,
 )
 from api.app import create_app
+from api.delivery.deliverer import Deliverer
 from store import leases, schema
 from store.blobs import open_blobs
 from store.database import Database
@@ -42,6 +44,12 @@ MODEL: dict[str, Any] = {
 STUDENT = {"arch": "wide_resnet", "depth": 10, "width": 1}
 ALONE = {"transfer": None, "finetune": {"epochs": 2, "cross_entropy_weight": 1.0, "kd_weight": 0.0}}
 MOST_UPLOAD_BYTES = 16 * 2**20
+WEBHOOKS: dict[str, Any] = {
+    "webhook_allow_http": True,
+    "webhook_allow_private": True,
+    "webhook_poll_seconds": 3600.0,
+}
+"""To receivers on this machine, and only when a test says `deliver`."""
 
 
 def poll(condition: Callable[[], Any]) -> Any:
@@ -140,6 +148,10 @@ class Service:
         """End a job that made these files."""
         leases.finish(self.db, lease, distill_report(), files)
 
+    def deliver(self, **options: Any) -> None:
+        """Send all that webhooks are to be told by now."""
+        asyncio.run(Deliverer(self.db, self.settings, **options).deliver_due())
+
     def drain(self) -> None:
         """Leave nothing in the queue."""
         while (lease := leases.claim(self.db, "cleaning", LEASE_SECONDS)) is not None:
@@ -200,7 +212,7 @@ def serving(settings: Settings) -> Iterator[Service]:
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One service over SQLite for all tests."""
-    settings = Settings(data_dir=tmp_path_factory.mktemp("data"), max_upload_bytes=MOST_UPLOAD_BYTES)
+    settings = Settings(data_dir=tmp_path_factory.mktemp("data"), max_upload_bytes=MOST_UPLOAD_BYTES, **WEBHOOKS)
     with serving(settings) as service:
         yield service
 
@@ -222,7 +234,7 @@ def client(service: Service) -> httpx.Client:
 def running_on_postgres(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Another, over PostgreSQL."""
     with new_database(postgres_url) as url:
-        settings = Settings(data_dir=tmp_path_factory.mktemp("postgres"), database_url=url)
+        settings = Settings(data_dir=tmp_path_factory.mktemp("postgres"), database_url=url, **WEBHOOKS)
         with serving(settings) as service:
             yield service
 
