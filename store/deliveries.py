@@ -108,8 +108,9 @@ def redeliver(db: Database, project_id: str, webhook_id: str, id_: str) -> Deliv
 def claim(db: Database, lease_seconds: float) -> Claimed | None:
     """Take what has been due for longest; None where nothing is.
 
-    Of one webhook one delivery is sent at a time, so that a slow receiver gets in nobody else's way, and a fast one
-    hears of changes in their order.
+    Of one webhook, one delivery is sent at a time, so that a slow receiver gets in nobody else's way and a fast one
+    hears of changes in their order. Two processes that look at the very same moment may still send it two: the order
+    is a habit, no promise.
     """
     with db.read() as session:  # an idle sender must not take SQLite's one write lock
         if session.scalar(select(Delivery.id).where(*_due()).limit(1)) is None:

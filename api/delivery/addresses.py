@@ -61,8 +61,8 @@ def parse_url(url: str, *, allow_http: bool) -> httpx.URL:
         raise AddressRefused("it must hold no user name and no password: the signature tells who is asking")
     if parsed.fragment:
         raise AddressRefused("it must have no #fragment: none would be sent")
-    if parsed.port == 0:
-        raise AddressRefused("its port cannot be 0")
+    if parsed.port is not None and not 0 < parsed.port < 65536:
+        raise AddressRefused("its port must be one of 1 to 65535")
     return parsed
 
 

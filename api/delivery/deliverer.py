@@ -29,6 +29,7 @@ class Deliverer:
         # Longer than any attempt and the writing down of what came of it, on a database that is busy too.
         self._lease_seconds = settings.webhook_timeout_seconds + 60
         self._sending: set[asyncio.Task[None]] = set()
+        self._ended = 0
         self._running: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -45,21 +46,26 @@ class Deliverer:
     async def deliver_due(self) -> None:
         """Send all that is due, also what becomes due meanwhile; return when nothing is."""
         while True:
+            ended = self._ended
             while len(self._sending) < MOST_AT_ONCE and (claimed := await self._claim()) is not None:
                 task = asyncio.create_task(self._deliver(claimed))
                 self._sending.add(task)
-                task.add_done_callback(self._sending.discard)
-            if not self._sending:
+                task.add_done_callback(self._end)
+            if self._sending:
+                await asyncio.wait(
+                    self._sending,
+                    timeout=self._settings.webhook_poll_seconds,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+            elif (
+                ended == self._ended
+            ):  # else the last look was while a webhook was still being told something
                 return
-            await asyncio.wait(
-                self._sending,
-                timeout=self._settings.webhook_poll_seconds,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
 
     async def _run(self) -> None:
         pruned_at = float("-inf")
         while True:
+            await asyncio.sleep(self._settings.webhook_poll_seconds)
             try:
                 await self.deliver_due()
                 if time.monotonic() - pruned_at >= PRUNE_SECONDS:
@@ -68,7 +74,10 @@ class Deliverer:
                     pruned_at = time.monotonic()
             except Exception as error:  # the database is away: the next look tries again
                 _log.warning("could not look for what webhooks are to be told: %s", error)
-            await asyncio.sleep(self._settings.webhook_poll_seconds)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._sending.discard(task)
+        self._ended += 1
 
     async def _claim(self) -> Claimed | None:
         return await run_in_threadpool(deliveries.claim, self._db, self._lease_seconds)

@@ -84,10 +84,9 @@ def delete(webhook_id: str, context: ContextDep, caller: Submitter) -> None:
     "/{webhook_id}/rotate-secret", operation_id="rotate_webhook_secret", responses=refusals(404, 413, 415)
 )
 def rotate_secret(
-    webhook_id: str, context: ContextDep, caller: Submitter, body: SecretRotate | None = None
+    webhook_id: str, body: SecretRotate, context: ContextDep, caller: Submitter
 ) -> WebhookWithSecret:
     """Give a webhook a new secret; the one before signs too for a while, so that no event is refused meanwhile."""
-    body = body or SecretRotate()
     try:
         row, secret = webhooks.rotate_secret(
             context.db,

@@ -212,7 +212,9 @@ def serving(settings: Settings) -> Iterator[Service]:
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One service over SQLite for all tests."""
-    settings = Settings(data_dir=tmp_path_factory.mktemp("data"), max_upload_bytes=MOST_UPLOAD_BYTES, **WEBHOOKS)
+    settings = Settings(
+        data_dir=tmp_path_factory.mktemp("data"), max_upload_bytes=MOST_UPLOAD_BYTES, **WEBHOOKS
+    )
     with serving(settings) as service:
         yield service
 
