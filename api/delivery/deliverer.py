@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from contextlib import suppress
 
 from starlette.concurrency import run_in_threadpool
@@ -13,14 +12,14 @@ from store.database import Database
 from store.deliveries import Claimed
 from store.settings import Settings
 
-MOST_AT_ONCE = 8
+MOST_AT_ONCE = 32
 PRUNE_SECONDS = 3600.0
 DAY_SECONDS = 86400.0
 _log = logging.getLogger(__name__)
 
 
 class Deliverer:
-    """Looks every `webhook_poll_seconds`, and sends up to eight at once, one at a time to each webhook."""
+    """Looks every `webhook_poll_seconds`, and sends up to 32 at once, one at a time to each webhook."""
 
     def __init__(self, db: Database, settings: Settings, sender: Sender | None = None) -> None:
         self._db = db
@@ -30,15 +29,15 @@ class Deliverer:
         self._lease_seconds = settings.webhook_timeout_seconds + 60
         self._sending: set[asyncio.Task[None]] = set()
         self._ended = 0
-        self._running: asyncio.Task[None] | None = None
+        self._running: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin, in the running event loop."""
-        self._running = asyncio.create_task(self._run(), name="webhooks")
+        self._running = [asyncio.create_task(self._run()), asyncio.create_task(self._prune())]
 
     async def close(self) -> None:
         """Stop. What is being sent is cut off, and due again at once for whoever looks next."""
-        tasks = [*self._sending, *([self._running] if self._running else [])]
+        tasks = [*self._running, *self._sending]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -63,17 +62,23 @@ class Deliverer:
                 return
 
     async def _run(self) -> None:
-        pruned_at = float("-inf")
         while True:
             await asyncio.sleep(self._settings.webhook_poll_seconds)
             try:
                 await self.deliver_due()
-                if time.monotonic() - pruned_at >= PRUNE_SECONDS:
-                    log_seconds = self._settings.webhook_log_days * DAY_SECONDS
-                    await run_in_threadpool(deliveries.prune, self._db, log_seconds)
-                    pruned_at = time.monotonic()
             except Exception as error:  # the database is away: the next look tries again
                 _log.warning("could not look for what webhooks are to be told: %s", error)
+
+    async def _prune(self) -> None:
+        pause = self._settings.webhook_poll_seconds
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                log_seconds = self._settings.webhook_log_days * DAY_SECONDS
+                await run_in_threadpool(deliveries.prune, self._db, log_seconds)
+                pause = PRUNE_SECONDS
+            except Exception as error:
+                _log.warning("could not prune the log of webhooks: %s", error)
 
     def _end(self, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)

@@ -1,11 +1,15 @@
 """`client.webhooks` and `abdistill webhooks` against the real API, `webhooks.verify` against another's signatures."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import standardwebhooks
 from abdistill import (
@@ -83,6 +87,24 @@ def test_a_request_of_another_time_is_refused() -> None:
 def test_a_secret_that_is_none_is_told_from_a_bad_signature(secret: str) -> None:
     with pytest.raises(ConfigurationError):
         webhooks.verify(BODY, signed(), secret, now=NOW)
+
+
+def test_the_receiver_of_the_documentation_receives(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
+    (code,) = re.findall(r"```python\n(from http[^`]*)HTTPServer[^`]*```", page)
+    names: dict[str, Any] = {}
+    exec(code.replace("whsec_...", SECRET), names)
+    with names["HTTPServer"](("127.0.0.1", 0), names["Receiver"]) as server:
+        for body, status in ((BODY, 204), (BODY + " ", 401)):
+            asked = ThreadPoolExecutor().submit(
+                httpx.post,
+                f"http://127.0.0.1:{server.server_port}",
+                content=body.encode(),
+                headers=signed(time.time()),
+            )
+            server.handle_request()
+            assert asked.result().status_code == status
+    assert "job.succeeded job_1" in capsys.readouterr().out
 
 
 def ended(client: Client, delivery: Delivery) -> Delivery:
