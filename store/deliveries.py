@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, delete, exists, select, update
 from sqlalchemy.orm import Session, aliased
 
 from store import webhooks
@@ -119,7 +119,7 @@ def claim(db: Database, lease_seconds: float) -> Claimed | None:
         row = session.execute(
             select(Delivery, Webhook)
             .join(Webhook, Webhook.id == Delivery.webhook_id)
-            .where(*_due(), Webhook.enabled, ~_another_is_being_sent())
+            .where(*_due(), Webhook.enabled)
             .order_by(Delivery.next_attempt_at, Delivery.id)
             .limit(1)
             .with_for_update(of=Delivery, skip_locked=True)
@@ -199,14 +199,9 @@ def prune(db: Database, older_than_seconds: float) -> int:
 
 
 def _due() -> tuple[ColumnElement[bool], ...]:
-    unleased = or_(Delivery.lease_expires_at.is_(None), Delivery.lease_expires_at < unix_now())
-    return Delivery.state == "pending", Delivery.next_attempt_at <= unix_now(), unleased
-
-
-def _another_is_being_sent() -> ColumnElement[bool]:
-    other = aliased(Delivery)
-    mine = other.webhook_id == Delivery.webhook_id
-    return exists().where(mine, other.lease_expires_at >= unix_now())
+    one = aliased(Delivery)
+    being_sent = exists().where(one.webhook_id == Delivery.webhook_id, one.lease_expires_at >= unix_now())
+    return Delivery.state == "pending", Delivery.next_attempt_at <= unix_now(), ~being_sent
 
 
 def _holds(claimed: Claimed) -> ColumnElement[bool]:

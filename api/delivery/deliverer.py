@@ -13,6 +13,7 @@ from store.deliveries import Claimed
 from store.settings import Settings
 
 MOST_AT_ONCE = 32
+LONGEST_PAUSE_SECONDS = 30.0
 PRUNE_SECONDS = 3600.0
 DAY_SECONDS = 86400.0
 _log = logging.getLogger(__name__)
@@ -56,28 +57,30 @@ class Deliverer:
                     timeout=self._settings.webhook_poll_seconds,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-            elif (
-                ended == self._ended
-            ):  # else the last look was while a webhook was still being told something
+            elif ended == self._ended:
                 return
+            # Else the last look was while a webhook was still being told something: there may be more for it.
 
     async def _run(self) -> None:
+        pause = self._settings.webhook_poll_seconds
         while True:
-            await asyncio.sleep(self._settings.webhook_poll_seconds)
+            await asyncio.sleep(pause)
             try:
                 await self.deliver_due()
-            except Exception as error:  # the database is away: the next look tries again
+                pause = self._settings.webhook_poll_seconds
+            except Exception as error:  # the database is away: a later look tries again
+                pause = max(pause, min(2 * pause, LONGEST_PAUSE_SECONDS))
                 _log.warning("could not look for what webhooks are to be told: %s", error)
 
     async def _prune(self) -> None:
         pause = self._settings.webhook_poll_seconds
         while True:
             await asyncio.sleep(pause)
+            pause = PRUNE_SECONDS
             try:
                 log_seconds = self._settings.webhook_log_days * DAY_SECONDS
                 await run_in_threadpool(deliveries.prune, self._db, log_seconds)
-                pause = PRUNE_SECONDS
-            except Exception as error:
+            except Exception as error:  # the database is away: the next hour is early enough
                 _log.warning("could not prune the log of webhooks: %s", error)
 
     def _end(self, task: asyncio.Task[None]) -> None:

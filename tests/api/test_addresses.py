@@ -118,10 +118,10 @@ def test_a_proxy_of_the_environment_is_not_asked(receiver: Any, receivers: Any, 
     assert (len(receiver.received), proxy.received) == (1, [])
 
 
-def test_the_next_address_is_tried_where_the_first_does_not_answer(receivers: Any) -> None:
+def test_the_next_address_is_tried_where_one_does_not_answer(receivers: Any) -> None:
     there = receivers(host="127.0.0.1")
     url = f"http://two.example:{there.port}/"
-    resolver = resolving(["127.0.0.3", "127.0.0.1"])
+    resolver = resolving(["127.0.0.3", "127.0.0.1", "127.0.0.4"])
     assert send(url, resolver=resolver, webhook_allow_private=True).status == 204
 
 
