@@ -246,6 +246,24 @@ def test_many_deliverers_send_each_once(either: Any, hook_to: Any, receivers: An
         assert sorted(one.id for one in receiver.received) == sorted(one["event_id"] for one in hook.log())
 
 
+def test_a_look_that_is_overtaken_by_the_end_of_an_attempt_is_not_the_last(
+    either: Any, hook_to: Any, receiver: Any, wait_for: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = hook_to(receiver)
+    ids = [hook.test(), hook.test()]
+    genuine = deliveries.claim
+
+    def claim(*arguments: Any) -> Any:
+        found = genuine(*arguments)
+        if found is None:  # the answer is on its way while what it speaks of goes on
+            wait_for(lambda: hook.get(f"/deliveries/{ids[0]}")["state"] == "succeeded")
+        return found
+
+    monkeypatch.setattr(deliveries, "claim", claim)
+    either.deliver()
+    assert [one["state"] for one in hook.log()] == ["succeeded"] * 2
+
+
 _DELIVERER = """
 import asyncio, sys
 from api.delivery.deliverer import Deliverer
