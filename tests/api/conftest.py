@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from plugins.postgres import new_database
+from sqlalchemy import update
 
 from abcore.specs.architectures import ImageShape, ModelSpec, Normalization
 from abcore.specs.refusals import Problem
@@ -26,10 +27,11 @@ from api.app import create_app
 from api.delivery.deliverer import Deliverer
 from store import leases, schema
 from store.blobs import open_blobs
+from store.columns import unix_now
 from store.database import Database
 from store.keys import create_key
 from store.leases import Lease, NewArtifact
-from store.models import DEFAULT_PROJECT, Project
+from store.models import DEFAULT_PROJECT, Delivery, Project
 from store.settings import Settings
 
 PATIENCE_SECONDS = 60.0
@@ -288,3 +290,46 @@ def refusal() -> Callable[..., dict[str, Any]]:
         return dict(problem)
 
     return read
+
+
+class Hook:
+    """A webhook that leads to a receiver, and its log."""
+
+    def __init__(self, service: Any, url: str, events: list[str]) -> None:
+        self._service = service
+        made = service.client.post("/v1/webhooks", json={"url": url, "events": events}).json()
+        self.secret: str = made["secret"]
+        self.path = f"/v1/webhooks/{made['id']}"
+
+    def post(self, below: str, **body: Any) -> Any:
+        return self._service.client.post(self.path + below, **({"json": body} if body else {}))
+
+    def get(self, below: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = self._service.client.get(self.path + below).json()
+        return found
+
+    def log(self) -> list[dict[str, Any]]:
+        """Oldest first."""
+        return list(self.get("/deliveries")["data"])[::-1]
+
+    def test(self) -> str:
+        return str(self.post("/test").json()["id"])
+
+    def let_wait_pass(self) -> None:
+        with self._service.db.write() as session:
+            past = {"next_attempt_at": unix_now() - 1, "lease_expires_at": None}
+            session.execute(update(Delivery).where(Delivery.state == "pending").values(past))
+
+
+@pytest.fixture
+def hook_to(either: Any) -> Iterator[Callable[..., Hook]]:
+    """Makes webhooks that are gone after the test."""
+    made: list[Hook] = []
+
+    def make(receiver: Any, *events: str) -> Hook:
+        made.append(Hook(either, receiver.url, list(events) or ["job.queued"]))
+        return made[-1]
+
+    yield make
+    for hook in made:
+        either.client.delete(hook.path)

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from abcore.specs.refusals import Problem
+from abcore.specs.runs import TrainTeacherRun
 from store import datasets, jobs, leases, teachers, webhooks
 from store.models import Delivery, Project, Webhook
 from store.moves import Fence, NewEvent, move
@@ -98,6 +99,17 @@ def test_a_verified_upload_is_told_and_its_verification_is_not(hand, told, of, g
     reason = None if good else PROBLEM.message
     data = {"object": kind, "id": row.id, "state": state, "reason": reason, "name": row.name}
     assert (event["type"], event["data"]) == (f"{kind}.{state}", data)
+
+
+def test_of_a_teacher_that_is_trained_here_both_the_job_and_the_teacher_are_told(hand, told) -> None:
+    run = TrainTeacherRun(model=hand.model, normalization=hand.run.normalization, recipe=hand.run.recipe)
+    made = {"name": "t", "dataset_id": hand.ready_dataset, "run": run, "spec": {}, "plan": {}}
+    teacher = teachers.train(hand.db, hand.project, **made)
+    leases.fail(hand.db, hand.claim(), [PROBLEM])
+    states = [f"job.{state}" for state in ("queued", "running", "failed")]
+    assert _types(told, teacher.training_job_id) == states
+    assert {e["data"]["kind"] for e in told() if e["data"]["object"] == "job"} == {"teacher.train"}
+    assert _types(told, teacher.id) == ["teacher.invalid"]
 
 
 def test_only_what_was_asked_for_is_told_and_only_to_ones_own_project(hand, told) -> None:
