@@ -7,6 +7,7 @@ from fastapi import Depends, FastAPI
 
 from api import documentation, problems
 from api.context import Context
+from api.delivery.deliverer import Deliverer
 from api.describer import Describer
 from api.logs import show_logs
 from api.middleware import Envelope
@@ -14,6 +15,7 @@ from api.routes import (
     architectures,
     artifacts,
     datasets,
+    deliveries,
     estimates,
     events,
     health,
@@ -23,6 +25,7 @@ from api.routes import (
     recipes,
     stream,
     teachers,
+    webhooks,
 )
 from api.sweeper import Sweeper
 from api.validation import refuse_unknown_queries
@@ -53,11 +56,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         )
         app.state.context = context
         sweeper = Sweeper(context)
+        deliverer = Deliverer(context.db, settings)
         context.describer.start()
         sweeper.start()
+        deliverer.start()
         try:
             yield
         finally:
+            await deliverer.close()
             sweeper.close()
             context.describer.close()
             context.doorbell.close()
@@ -79,6 +85,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         artifacts,
         architectures,
         recipes,
+        webhooks,
+        deliveries,
     ):
         app.include_router(
             resource.router,

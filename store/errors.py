@@ -99,6 +99,24 @@ class NotDeletable(Conflict):
     code = "job.not_deletable"
 
 
+class TooManyWebhooks(Conflict):
+    """The project has as many webhooks as it may have: delete one first."""
+
+    code = "webhook.limit"
+
+
+class WebhookDisabled(Conflict):
+    """A webhook that is disabled is told nothing: enable it first."""
+
+    code = "webhook.disabled"
+
+
+class BadSecret(StoreError):
+    """A webhook's secret is `whsec_` and base64 of 24 to 64 bytes."""
+
+    code = "webhook.secret"
+
+
 class LeaseLost(StoreError):
     """The job is no longer this worker's: stop its child and write nothing more about it."""
 

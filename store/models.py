@@ -2,7 +2,17 @@
 
 from typing import Any, Literal
 
-from sqlalchemy import BigInteger, CheckConstraint, Double, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Double,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
 from store.columns import Base, CleanString, json_type, unix_now
@@ -11,6 +21,19 @@ JobKind = Literal["distill", "train_teacher", "combine_teachers", "verify_teache
 JobState = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
 UploadState = Literal["pending", "ready", "invalid"]
 StopRequest = Literal["cancel", "pause"]
+EventType = Literal[
+    "job.queued",
+    "job.running",
+    "job.paused",
+    "job.succeeded",
+    "job.failed",
+    "job.cancelled",
+    "teacher.ready",
+    "teacher.invalid",
+    "dataset.ready",
+    "dataset.invalid",
+]
+DeliveryState = Literal["pending", "succeeded", "failed"]
 Json = dict[str, Any]
 
 ENDED: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled"})
@@ -236,3 +259,59 @@ class Sweep(Base):
 
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     swept_at: Mapped[float] = mapped_column(Double)
+
+
+class Webhook(Base):
+    """Where a project wants to be told of changes of state, and of which.
+
+    `secrets` are those that sign: `{"secret": "whsec_...", "until": UNIX seconds or null}`, the newest first.
+    """
+
+    __tablename__ = "webhooks"
+    __table_args__ = (Index(None, "project_id", "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    project_id: Mapped[str] = mapped_column(_Id, ForeignKey("projects.id"))
+    url: Mapped[str] = mapped_column(CleanString)
+    description: Mapped[str | None] = mapped_column(CleanString)
+    events: Mapped[list[EventType]] = mapped_column(json_type)
+    enabled: Mapped[bool] = mapped_column(default=True)
+    disabled_reason: Mapped[str | None] = mapped_column(CleanString)
+    secrets: Mapped[list[Json]] = mapped_column(json_type)
+    created_at: Mapped[float] = mapped_column(Double, default=unix_now())
+    updated_at: Mapped[float] = mapped_column(Double, default=unix_now())
+
+
+class Delivery(Base):
+    """One event for one webhook, written with the change that it tells of, and how often it was sent.
+
+    `event_id` is the same for all webhooks that are told of the event, and at every attempt. `body` is what is sent,
+    byte for byte. `attempts` counts claims: whoever holds an older one is fenced off. `failures` counts attempts that
+    were answered badly or not at all, since the event or since it was last asked to be sent again.
+    """
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        Index(None, "webhook_id", "created_at", "id"),
+        Index("ix_deliveries_due", "next_attempt_at",
+              sqlite_where=text("state = 'pending'"), postgresql_where=text("state = 'pending'")),
+        Index("ix_deliveries_leased", "webhook_id",
+              sqlite_where=text("lease_expires_at IS NOT NULL"),
+              postgresql_where=text("lease_expires_at IS NOT NULL")),
+        _one_of("state", "pending", "succeeded", "failed"),
+    )  # fmt: skip
+
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    webhook_id: Mapped[str] = mapped_column(_Id, ForeignKey("webhooks.id"))
+    event_id: Mapped[str] = mapped_column(_Id)
+    type: Mapped[str] = mapped_column(String(32))
+    body: Mapped[str] = mapped_column(Text)
+    state: Mapped[DeliveryState] = mapped_column(String(16), default="pending")
+    attempts: Mapped[int] = mapped_column(default=0)
+    failures: Mapped[int] = mapped_column(default=0)
+    response_status: Mapped[int | None] = mapped_column()
+    error: Mapped[str | None] = mapped_column(CleanString)
+    next_attempt_at: Mapped[float | None] = mapped_column(Double, default=unix_now())
+    lease_expires_at: Mapped[float | None] = mapped_column(Double)
+    attempted_at: Mapped[float | None] = mapped_column(Double)
+    created_at: Mapped[float] = mapped_column(Double, default=unix_now())

@@ -1,5 +1,7 @@
 """How a job moves from state to state: one conditional UPDATE, with its events, in the caller's transaction.
 
+What webhooks are told of it (`store.outbox`) is written in that transaction too.
+
 An UPDATE is conditional on all that its author believed: the job's state, the lease's epoch and its owner. Where it
 changes no row, the author was wrong, and nothing else of the transaction happens either.
 """
@@ -15,6 +17,7 @@ from store.columns import unix_now
 from store.errors import LeaseLost
 from store.ids import new_id
 from store.models import Dataset, Event, Job, JobState, Json, Teacher
+from store.outbox import job_moved, upload_settled
 
 NEXT: dict[JobState, frozenset[JobState]] = {
     "queued": frozenset({"running", "paused", "cancelled"}),
@@ -74,6 +77,7 @@ def create_job(session: Session, message: str, **columns: Any) -> Job:
     session.add(job)
     session.flush()
     _append(session, job, [NewEvent("job.queued", message)])
+    job_moved(session, job)
     return job
 
 
@@ -106,6 +110,7 @@ def move(session: Session, fence: Fence, to: JobState, events: Sequence[NewEvent
     if not NEXT[to]:
         columns["ended_at"] = unix_now()
     job = change(session, fence, events, state=to, **columns)
+    job_moved(session, job)
     if to in ("failed", "cancelled"):
         what = "training" if job.kind == "train_teacher" else "verification"
         settle_upload(
@@ -127,12 +132,15 @@ def settle_upload(session: Session, job: Job, **columns: Any) -> None:
         target, id_ = Dataset, job.dataset_id
     else:
         return
-    session.execute(
+    settled = session.scalars(
         update(target)
         .where(target.id == id_)
         .values(updated_at=unix_now(), **columns)
-        .execution_options(synchronize_session=False)
-    )
+        .returning(target)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    ).one_or_none()
+    if isinstance(settled, Teacher | Dataset):
+        upload_settled(session, settled)
 
 
 def _append(session: Session, job: Job, events: Sequence[NewEvent]) -> None:

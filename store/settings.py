@@ -68,6 +68,24 @@ class Settings(BaseSettings):
         description="What teachers said of images that come again, kept on a worker's machine: most for one job, "
         "and for all jobs together.",
     )
+    webhook_limit: int = Field(default=20, ge=0, description="Most webhooks that a project may have.")
+    webhook_poll_seconds: float = Field(
+        default=1.0, gt=0, description="How often the API looks for events that webhooks are to be told."
+    )
+    webhook_timeout_seconds: float = Field(
+        default=20.0, gt=0, le=120, description="Time that a receiver has for its whole answer."
+    )
+    webhook_log_days: float = Field(
+        default=30.0, gt=0, description="How long the log of what webhooks were told is kept."
+    )
+    webhook_allow_http: bool = Field(
+        default=False, description="Whether webhooks may be `http://` too, which anyone on the way can read."
+    )
+    webhook_allow_private: bool = Field(
+        default=False,
+        description="Whether webhooks may lead to loopback and private networks. Whoever may make a webhook can then "
+        "knock at all that these processes can reach.",
+    )
 
     @model_validator(mode="after")
     def _fill_in(self) -> Self:

@@ -1,5 +1,6 @@
 """Python client for abdistill, a service that distils networks by their activation boundaries."""
 
+from abdistill import webhooks
 from abdistill.client import Client
 from abdistill.errors import (
     AbdistillError,
@@ -9,6 +10,7 @@ from abdistill.errors import (
     ConnectionFailed,
     IntegrityError,
     Invalid,
+    InvalidSignature,
     JobCancelled,
     JobFailed,
     NotFound,
@@ -19,7 +21,7 @@ from abdistill.errors import (
     Unauthorized,
 )
 from abdistill.jobs import Update
-from abdistill.models import Artifact, Dataset, Event, Job, Metric, Page, Teacher
+from abdistill.models import Artifact, Dataset, Delivery, Event, Job, Metric, Page, Teacher, Webhook
 
 __all__ = [
     "AbdistillError",
@@ -30,9 +32,11 @@ __all__ = [
     "Conflict",
     "ConnectionFailed",
     "Dataset",
+    "Delivery",
     "Event",
     "IntegrityError",
     "Invalid",
+    "InvalidSignature",
     "Job",
     "JobCancelled",
     "JobFailed",
@@ -46,4 +50,6 @@ __all__ = [
     "Timeout",
     "Unauthorized",
     "Update",
+    "Webhook",
+    "webhooks",
 ]

@@ -3,6 +3,7 @@
 import os
 from types import TracebackType
 
+from abdistill.hooks import Webhooks
 from abdistill.jobs import Jobs
 from abdistill.transport import Transport
 from abdistill.uploaded import Datasets, Teachers
@@ -45,6 +46,7 @@ class Client:
         self.teachers = Teachers(self._transport)
         self.datasets = Datasets(self._transport)
         self.jobs = Jobs(self._transport)
+        self.webhooks = Webhooks(self._transport)
 
     @property
     def base_url(self) -> str:

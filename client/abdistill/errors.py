@@ -70,6 +70,10 @@ class IntegrityError(AbdistillError):
     """What arrived is not what was sent: size or sha256 differ."""
 
 
+class InvalidSignature(AbdistillError):
+    """A webhook's request is not signed by the secret that it should be, or not at this time."""
+
+
 class ApiError(AbdistillError):
     """The service answered, and said no. `status` is HTTP's, `problem` says why, `request_id` finds it in the logs."""
 

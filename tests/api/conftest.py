@@ -1,5 +1,6 @@
 """The real API behind a real server, over a real database, with a hand that does the worker's part."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from plugins.postgres import new_database
+from sqlalchemy import update
 
 from abcore.specs.architectures import ImageShape, ModelSpec, Normalization
 from abcore.specs.refusals import Problem
@@ -22,12 +24,14 @@ from abcore.specs.reports import (
     TeacherReport,
 )
 from api.app import create_app
+from api.delivery.deliverer import Deliverer
 from store import leases, schema
 from store.blobs import open_blobs
+from store.columns import unix_now
 from store.database import Database
 from store.keys import create_key
 from store.leases import Lease, NewArtifact
-from store.models import DEFAULT_PROJECT, Project
+from store.models import DEFAULT_PROJECT, Delivery, Project
 from store.settings import Settings
 
 PATIENCE_SECONDS = 60.0
@@ -42,6 +46,12 @@ MODEL: dict[str, Any] = {
 STUDENT = {"arch": "wide_resnet", "depth": 10, "width": 1}
 ALONE = {"transfer": None, "finetune": {"epochs": 2, "cross_entropy_weight": 1.0, "kd_weight": 0.0}}
 MOST_UPLOAD_BYTES = 16 * 2**20
+WEBHOOKS: dict[str, Any] = {
+    "webhook_allow_http": True,
+    "webhook_allow_private": True,
+    "webhook_poll_seconds": 3600.0,
+}
+"""To receivers on this machine, and only when a test says `deliver`."""
 
 
 def poll(condition: Callable[[], Any]) -> Any:
@@ -140,6 +150,10 @@ class Service:
         """End a job that made these files."""
         leases.finish(self.db, lease, distill_report(), files)
 
+    def deliver(self, **options: Any) -> None:
+        """Send all that webhooks are to be told by now."""
+        asyncio.run(Deliverer(self.db, self.settings, **options).deliver_due())
+
     def drain(self) -> None:
         """Leave nothing in the queue."""
         while (lease := leases.claim(self.db, "cleaning", LEASE_SECONDS)) is not None:
@@ -200,7 +214,9 @@ def serving(settings: Settings) -> Iterator[Service]:
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One service over SQLite for all tests."""
-    settings = Settings(data_dir=tmp_path_factory.mktemp("data"), max_upload_bytes=MOST_UPLOAD_BYTES)
+    settings = Settings(
+        data_dir=tmp_path_factory.mktemp("data"), max_upload_bytes=MOST_UPLOAD_BYTES, **WEBHOOKS
+    )
     with serving(settings) as service:
         yield service
 
@@ -222,7 +238,7 @@ def client(service: Service) -> httpx.Client:
 def running_on_postgres(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Another, over PostgreSQL."""
     with new_database(postgres_url) as url:
-        settings = Settings(data_dir=tmp_path_factory.mktemp("postgres"), database_url=url)
+        settings = Settings(data_dir=tmp_path_factory.mktemp("postgres"), database_url=url, **WEBHOOKS)
         with serving(settings) as service:
             yield service
 
@@ -274,3 +290,46 @@ def refusal() -> Callable[..., dict[str, Any]]:
         return dict(problem)
 
     return read
+
+
+class Hook:
+    """A webhook that leads to a receiver, and its log."""
+
+    def __init__(self, service: Any, url: str, events: list[str]) -> None:
+        self._service = service
+        made = service.client.post("/v1/webhooks", json={"url": url, "events": events}).json()
+        self.secret: str = made["secret"]
+        self.path = f"/v1/webhooks/{made['id']}"
+
+    def post(self, below: str, **body: Any) -> Any:
+        return self._service.client.post(self.path + below, **({"json": body} if body else {}))
+
+    def get(self, below: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = self._service.client.get(self.path + below).json()
+        return found
+
+    def log(self) -> list[dict[str, Any]]:
+        """Oldest first."""
+        return list(self.get("/deliveries")["data"])[::-1]
+
+    def test(self) -> str:
+        return str(self.post("/test").json()["id"])
+
+    def let_wait_pass(self) -> None:
+        with self._service.db.write() as session:
+            past = {"next_attempt_at": unix_now() - 1, "lease_expires_at": None}
+            session.execute(update(Delivery).where(Delivery.state == "pending").values(past))
+
+
+@pytest.fixture
+def hook_to(either: Any) -> Iterator[Callable[..., Hook]]:
+    """Makes webhooks that are gone after the test."""
+    made: list[Hook] = []
+
+    def make(receiver: Any, *events: str) -> Hook:
+        made.append(Hook(either, receiver.url, list(events) or ["job.queued"]))
+        return made[-1]
+
+    yield make
+    for hook in made:
+        either.client.delete(hook.path)

@@ -11,6 +11,7 @@ from api.app import create_app
 from api.schemas.base import ProblemDocument
 from api.schemas.jobs import JobCreate, JobUpdate
 from api.schemas.uploads import DatasetCreate, TeacherCombine, TeacherCreate, TeacherTrain
+from api.schemas.webhooks import SecretRotate, WebhookCreate, WebhookUpdate
 from store.settings import Settings
 
 MODELS: dict[str, type[BaseModel]] = {
@@ -22,6 +23,9 @@ MODELS: dict[str, type[BaseModel]] = {
     "estimate_job": JobCreate,
     "update_job": JobUpdate,
     "describe_architecture": ModelSpec,
+    "create_webhook": WebhookCreate,
+    "update_webhook": WebhookUpdate,
+    "rotate_webhook_secret": SecretRotate,
 }
 OPEN = {"get_health", "get_readiness"}
 
@@ -76,7 +80,15 @@ def test_every_refusal_is_documented_as_a_problem_with_an_example(document: dict
 
 def test_examples_of_fields_are_values_that_the_field_takes(document: dict[str, Any]) -> None:
     count = 0
-    for model in (TeacherCreate, TeacherTrain, TeacherCombine, DatasetCreate, JobCreate, ProblemDocument):
+    for model in (
+        TeacherCreate,
+        TeacherTrain,
+        TeacherCombine,
+        DatasetCreate,
+        JobCreate,
+        WebhookCreate,
+        ProblemDocument,
+    ):
         for field in model.model_fields.values():
             for example in field.examples or []:
                 TypeAdapter(field.rebuild_annotation()).validate_python(example)

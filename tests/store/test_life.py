@@ -1,20 +1,23 @@
 """A job's life under whatever users, workers and the sweeper do, in any order, against a model of what is promised."""
 
 import itertools
+import json
 from dataclasses import dataclass, field
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from sqlalchemy import select
 
 from abcore.events import Metrics, Note
 from abcore.specs.refusals import Problem
-from store import datasets, jobs, leases, progress
+from store import datasets, jobs, leases, progress, webhooks
 from store.errors import Conflict, LeaseLost, NotCancellable, NotPausable, NotPaused
 from store.leases import Directive, Lease, claim
-from store.models import ENDED, Job
+from store.models import ENDED, Delivery, Job
 from store.moves import NEXT
+from store.outbox import EVENT_TYPES
 from store.sweep import sweep
 
 MAX_CRASHES = 3
@@ -190,6 +193,10 @@ class Life(RuleBasedStateMachine):
         assert states[-1] == job.state
         assert types.count("job.succeeded") == one.results <= 1
         assert types.count("job.running") == one.epoch
+        # Whoever asked to be told is told of each of these states, and of nothing else.
+        with self.hand.db.read() as session:
+            bodies = session.scalars(select(Delivery.body).where(Delivery.body.contains(job.id)))
+            assert sorted(json.loads(body)["data"]["state"] for body in bodies) == sorted(states)
 
     def _fenced(self, lease: Lease | None, write) -> Expected | None:
         """Let a worker write; return what to expect of the job if it had the right to; else it must be refused."""
@@ -218,6 +225,7 @@ def test_a_jobs_life_keeps_its_promises(hand, examples: int) -> None:
     dataset = datasets.create(hand.db, hand.project, name="d", filename="d.npz")
     hand.submit()
     jobs.request_cancel(hand.db, hand.project, jobs.list_jobs(hand.db, hand.project).items[0].id)
+    webhooks.create(hand.db, hand.project, url="https://example.com/", events=list(EVENT_TYPES), most=1)
     machine = type("OneLife", (Life,), {"hand": hand, "some_dataset": dataset})
     run_state_machine_as_test(
         machine,

@@ -2,6 +2,7 @@
 
 - `session`     the client, the streams, errors and exit codes
 - `uploads`     teachers and datasets         `jobs`      submit, presets, list, show, watch, cancel; download
+- `webhooks`    who is told of what happens
 - `parsing`     words into specs              `rendering`, `transfers`, `watching`   answers and progress on a terminal
 """
 
@@ -10,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from abdistill.cli import jobs, uploads
+from abdistill.cli import jobs, uploads, webhooks
 from abdistill.cli.session import EXIT_CODES, App, out
 from abdistill.client import DEFAULT_URL
 
@@ -24,6 +25,7 @@ app = App(
 app.add_typer(uploads.teachers, name="teachers")
 app.add_typer(uploads.datasets, name="datasets")
 app.add_typer(jobs.jobs, name="jobs")
+app.add_typer(webhooks.webhooks, name="webhooks")
 app.command("download")(jobs.download)
 
 
