@@ -47,7 +47,7 @@ def list_webhooks(context: typer.Context, limit: Limit = 20, as_json: JsonOption
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("id", "address", "enabled", "events"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")  # an address that is cut off cannot be used
     for hook in found:
         table.add_row(hook.id, escape(hook.url), "yes" if hook.enabled else "no", ", ".join(hook.events))
     out.print(table)
