@@ -9,6 +9,7 @@ import pytest
 from abcore.specs.refusals import Problem
 
 Refusal = Callable[..., dict[str, Any]]
+HOOK = {"url": "https://203.0.114.7/", "events": ["job.failed"]}
 WRN = {"arch": "wide_resnet", "depth": 10, "width": 1}
 
 
@@ -294,23 +295,27 @@ def test_another_project_sees_nothing_of_this_one(service: Any, refusal: Refusal
         "dataset_id": job["dataset"],
         "teacher_id": service.ready("teacher"),
         "name": "student.safetensors",
+        "webhook_id": service.client.post("/v1/webhooks", json=HOOK).json()["id"],
     }
+    sent = service.client.post(f"/v1/webhooks/{ids['webhook_id']}/test")
+    ids["delivery_id"] = sent.json()["id"]
     walked = []
     with service.client_of(service.key_of_another_project()) as stranger:
         for path, operations in service.app.openapi()["paths"].items():
             for method in operations if "{" in path else ():
-                body = {"patch": b'{"name": "x"}', "put": b"x", "post": b"x"}.get(method)
-                headers = {"Content-Type": "application/json"} if method == "patch" else {}
+                body = {"patch": b"{}", "put": b"x", "post": b"{}"}.get(method)
+                headers = {"Content-Type": "application/json"} if method != "put" else {}
                 answer = stranger.request(method, path.format(**ids), content=body, headers=headers)
                 refusal(answer, 404, "not-found")
                 walked.append((method, path))
-        for path in ("/v1/jobs", "/v1/datasets", "/v1/teachers"):
+        for path in ("/v1/jobs", "/v1/datasets", "/v1/teachers", "/v1/webhooks"):
             assert stranger.get(path).json()["data"] == []
         body = {"dataset": job["dataset"], "student": WRN}
         problem = stranger.post("/v1/jobs", json=body).json()["errors"][0]
         assert problem["code"] == "dataset.unknown"
-    assert len(walked) >= 12
+    assert len(walked) >= 20
     assert service.client.get(f"/v1/jobs/{job['id']}").status_code == 200
+    assert service.client.delete(f"/v1/webhooks/{ids['webhook_id']}").status_code == 204
 
 
 @pytest.mark.parametrize(
