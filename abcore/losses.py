@@ -16,23 +16,32 @@ from torch.nn import functional as F
 class _ActivationBoundary(torch.autograd.Function):
     """With s = ±1 the teacher's side, the two branches of eq. 7 are one: relu(margin - s·x)².
 
-    Only h = relu(margin - s·x) is kept, and the gradient is -2·s·h: both are bit for bit those of the branches
-    written out, because multiplying by ±1 and by 2 does not round.
+    Only the pull p = s·min(s·x - margin, 0) is kept. The loss is the sum of its squares and the gradient 2·p, bit for bit
+    that of the branches written out, because multiplying by ±1 and by 2 does not round. Each line is one pass over a tap
+    and most write in place: on a CPU memory is what such a loss waits for.
     """
 
     @staticmethod
     def forward(ctx: Any, preact: Tensor, teacher_on: Tensor, margin: float) -> Tensor:
         side = teacher_on.to(torch.int8).mul_(2).sub_(1)
-        shortfall = torch.rsub(side * preact, margin).relu_()
-        ctx.save_for_backward(shortfall, side)
-        return shortfall.square().sum(dtype=accumulation_dtype(preact.dtype)).div_(preact.shape[0])
+        pull = side * preact
+        pull.sub_(margin).clamp_max_(0)
+        loss = _sum_of_squares(pull).div_(preact.shape[0])
+        ctx.save_for_backward(pull.mul_(side))
+        return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        shortfall, side = ctx.saved_tensors
-        scale = (gradient / shortfall.shape[0]).to(shortfall.dtype)
-        return (side * shortfall).mul_(-2).mul_(scale), None, None
+        (pull,) = ctx.saved_tensors
+        return pull * (gradient / pull.shape[0] * 2).to(pull.dtype), None, None
+
+
+def _sum_of_squares(values: Tensor) -> Tensor:
+    if values.dtype in (torch.bfloat16, torch.float16):
+        return values.square().sum(dtype=torch.float32)
+    # Image by image, a norm needs no squares in memory, and rounds less than one over all images would.
+    return torch.linalg.vector_norm(values, dim=tuple(range(1, values.ndim))).square_().sum()
 
 
 def activation_boundary_loss(preact_BCHW: Tensor, teacher_on_BCHW: Tensor, margin: float) -> Tensor:
