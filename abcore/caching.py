@@ -10,7 +10,7 @@ import torch
 
 from abcore.answers import Answers, Cached, Kind, Online
 from abcore.data.batches import View
-from abcore.setup import Setup
+from abcore.setup import Setup, memory_format
 from abcore.sign_layout import SignLayout
 from abcore.specs.recipes import Recipe
 from abcore.specs.refusals import Refusal
@@ -117,11 +117,12 @@ def _cached(setup: Setup) -> Cached:
     assert setup.teacher is not None
     assert setup.run.teacher is not None
     recipe = setup.run.recipe
+    layout = memory_format(setup.device, recipe)
     return Cached(
         setup.teacher,
         setup.cache_folder,
         _identity(setup),
-        taps=SignLayout.of(setup.pairs),
+        taps=SignLayout.of(setup.pairs, channels_last=layout == torch.channels_last),
         tap_names=[pair.teacher.name for pair in setup.pairs],
         num_classes=setup.run.teacher.num_classes,
         keep_logits=recipe.logits_recur,

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 class _ActivationBoundary(torch.autograd.Function):
     """With s = ±1 the teacher's side, the two branches of eq. 7 are one: relu(margin - s·x)².
 
-    Only the pull p = s·min(s·x - margin, 0) is kept. The loss is the sum of its squares and the gradient 2·p, bit for bit
-    that of the branches written out, because multiplying by ±1 and by 2 does not round. Each line is one pass over a tap
-    and most write in place: on a CPU memory is what such a loss waits for.
+    Only the pull p = s·min(s·x - margin, 0) is kept. The loss is the sum of its squares and the gradient 2·p, bit for
+    bit that of the branches written out, because multiplying by ±1 and by 2 does not round. Each line is one pass over
+    a tap, most of them in place: on a CPU memory is what such a loss waits for.
     """
 
     @staticmethod
@@ -41,7 +41,8 @@ def _sum_of_squares(values: Tensor) -> Tensor:
     if values.dtype in (torch.bfloat16, torch.float16):
         return values.square().sum(dtype=torch.float32)
     # Image by image, a norm needs no squares in memory, and rounds less than one over all images would.
-    return torch.linalg.vector_norm(values, dim=tuple(range(1, values.ndim))).square_().sum()
+    norms_B: Tensor = torch.linalg.vector_norm(values, dim=tuple(range(1, values.ndim)))
+    return norms_B.square_().sum()
 
 
 def activation_boundary_loss(preact_BCHW: Tensor, teacher_on_BCHW: Tensor, margin: float) -> Tensor:

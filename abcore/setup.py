@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors.torch import load_file
@@ -17,12 +18,14 @@ from abcore.methods import build_method
 from abcore.methods.base import FeatureMethod
 from abcore.progress import Stopped
 from abcore.specs.architectures import ModelSpec
-from abcore.specs.recipes import Finetune, Transfer, num_batches
+from abcore.specs.recipes import Finetune, Recipe, Transfer, num_batches
 from abcore.specs.refusals import Refusal
 from abcore.specs.reports import ModelDescription, TapPair
 from abcore.specs.runs import DistillRun
 from abcore.teachers import Teacher
 from abcore.transfer_head import TransferHead
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -116,14 +119,14 @@ def prepare(run: DistillRun, workspace: Path, device: torch.device, should_stop:
     else:
         plan = plan_distillation(student_spec, run.teacher, run.recipe)
         student_description, teacher_description, pairs = plan.student, plan.teacher, plan.pairs
+    layout = memory_format(device, run.recipe)
     teacher = None
     if run.teacher is not None:
         names = [pair.teacher.name for pair in pairs]
-        teacher = Teacher(
-            load_model(run.teacher, inputs / "teacher.safetensors").to(device), names, run.recipe.teacher_bn
-        )
+        model = _place(load_model(run.teacher, inputs / "teacher.safetensors"), device, layout)
+        teacher = Teacher(model, names, run.recipe.teacher_bn)
     torch.manual_seed(run.recipe.seed)
-    student = build_model(student_spec).to(device)
+    student = _place(build_model(student_spec), device, layout)
     method = build_method(run.recipe.method, pairs) if run.recipe.compares_taps else None
     transfer_head = None
     if run.teacher is not None and run.recipe.finetune is not None and run.recipe.finetune.dtl_weight:
@@ -137,7 +140,7 @@ def prepare(run: DistillRun, workspace: Path, device: torch.device, should_stop:
         pairs=pairs if method is not None else (),
         student=student,
         teacher=teacher,
-        method=None if method is None else method.to(device),
+        method=None if method is None else _place(method, device, layout),
         transfer_head=transfer_head,
         feed=Feed(
             dataset.splits,
@@ -145,10 +148,23 @@ def prepare(run: DistillRun, workspace: Path, device: torch.device, should_stop:
             normalization=run.normalization,
             augmentation=run.recipe.augmentation,
             view_seed=run.recipe.view_seed,
+            memory_format=layout,
         ),
         cache_folder=workspace / "teacher-cache",
         should_stop=should_stop,
     )
+
+
+def memory_format(device: torch.device, recipe: Recipe) -> torch.memory_format:
+    """Return how maps lie in memory during a run.
+
+    Channels last is what convolutions of CPUs and of tensor cores want: on a CPU a step of the student is 12 to 28 %
+    faster in float32 (six networks measured). A rule and not a measurement at the start of each run, because in another
+    layout the same seed gives another student.
+    """
+    if device.type == "cpu" or recipe.precision == "bf16":
+        return torch.channels_last
+    return torch.contiguous_format
 
 
 def load_model(spec: ModelSpec, weights: Path) -> nn.Module:
@@ -156,6 +172,11 @@ def load_model(spec: ModelSpec, weights: Path) -> nn.Module:
     model = build_model(spec)
     model.load_state_dict(load_file(weights))
     return model
+
+
+def _place(module: M, device: torch.device, layout: torch.memory_format) -> M:
+    module.to(device)
+    return module.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]  # torch's stubs lack it
 
 
 def _check_has_teacher(run: DistillRun) -> None:

@@ -51,6 +51,7 @@ class Feed:
         normalization: Normalization,
         augmentation: Augmentation,
         view_seed: int,
+        memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         """Feed from `splits`, uint8 on the CPU.
 
@@ -60,12 +61,14 @@ class Feed:
             normalization: one mean and standard deviation a channel.
             augmentation: what a numbered view may do to an image.
             view_seed: of what augmentation draws.
+            memory_format: in which batches lie.
         """
         self._splits = splits
         self._device = device
         self._normalise = _Normalise(normalization, device)
         self._augmentation = augmentation
         self._view_seed = view_seed
+        self._memory_format = memory_format
 
     def shuffled(
         self, view: View, *, batch_size: int, order_seed: int, start_step: int = 0
@@ -99,7 +102,8 @@ class Feed:
             images_BCHW = augment(
                 images_BCHW, index_B.to(device), self._augmentation, seed=self._view_seed, view=view.number
             )
-        return Batch(self._normalise(images_BCHW), labels_B, index_B, view)
+        images_BCHW = self._normalise(images_BCHW).contiguous(memory_format=self._memory_format)
+        return Batch(images_BCHW, labels_B, index_B, view)
 
 
 class _Normalise:

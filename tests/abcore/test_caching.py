@@ -211,3 +211,20 @@ def test_an_epochs_view_is_its_number_modulo_the_views(make_bench: MakeBench, re
     setup = setup_of(make_bench(recipe=recipe_of(recipe)))
     seen = [next(setup.training_batches(Transfer(batch_size=40), epoch, 0)).view for epoch in range(5)]
     assert seen == [View("train", number) for number in (0, 1, 2, 0, 1)]
+
+
+def test_images_networks_and_kept_signs_lie_alike_in_memory(make_bench: MakeBench, recipe: Recipe) -> None:
+    setup = setup_of(make_bench(recipe=recipe))
+    batch = next(setup.training_batches(Transfer(batch_size=4), 0, 0))
+    weight = [weight for weight in setup.student.parameters() if weight.shape[-1] == 3 < weight.shape[1]][0]
+    answers = choose_answers(setup).transfer
+    assert isinstance(answers, Cached)
+    assert setup.teacher is not None
+    with setup.teacher:
+        boundaries = answers.boundaries(batch).boundaries
+    assert boundaries
+    for tensor in (weight, *boundaries):
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
+        assert not tensor.is_contiguous()
+    # One channel: both layouts are the same, so strides tell.
+    assert batch.images.stride() == batch.images.contiguous(memory_format=torch.channels_last).stride()
