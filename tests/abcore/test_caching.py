@@ -216,7 +216,7 @@ def test_an_epochs_view_is_its_number_modulo_the_views(make_bench: MakeBench, re
 def test_images_networks_and_kept_signs_lie_alike_in_memory(make_bench: MakeBench, recipe: Recipe) -> None:
     setup = setup_of(make_bench(recipe=recipe))
     batch = next(setup.training_batches(Transfer(batch_size=4), 0, 0))
-    weight = [weight for weight in setup.student.parameters() if weight.shape[-1] == 3 < weight.shape[1]][0]
+    weight = next(weight for weight in setup.student.parameters() if weight.shape[-1] == 3 < weight.shape[1])
     answers = choose_answers(setup).transfer
     assert isinstance(answers, Cached)
     assert setup.teacher is not None
