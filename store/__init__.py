@@ -6,6 +6,7 @@ The database is the truth about a job; a broker message is only a doorbell. Know
 - `jobs`                                          a user's side of a job: submit, list, cancel, pause
 - `leases`, `progress`, `sweep`                   a worker's side: claim, renew, record, finish, take back
 - `teachers`, `datasets`, `artifacts`, `blobs`    what goes in and what comes out
+- `references`                                    which blobs rows speak of
 - `outbox`, `webhooks`, `deliveries`              who is told of a change, and how far that is
 - `keys`, `queue`                                 who may ask, and how a worker hears of it
 """
