@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml client/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "abdistill needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: PYTHON=python3.11 make")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) \
-		--constraint constraints.txt --editable client --editable '.[demo,dev,timm]'
+		--constraint constraints.txt --editable client --editable '.[demo,dev,export,timm]'
 	@touch $@
 
 demo: $(STAMP)

@@ -15,6 +15,7 @@ _WHEN = {
     409: "The object's state does not allow this",
     410: "The file's content is not there any more",
     411: "The request does not say how long its body is",
+    412: "It is not the file that If-Match names",
     413: "The body is too large",
     415: "The body is not JSON",
     416: "The range begins beyond the end",

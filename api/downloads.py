@@ -1,49 +1,86 @@
-"""Stored files over HTTP: ranges, entity tags, digests (RFC 9110, RFC 9530)."""
+"""Stored files over HTTP: ranges, conditions, digests (RFC 9110, RFC 9530)."""
 
 import base64
 import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
 from urllib.parse import quote
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from abcore.specs.refusals import Problem
+from api.documentation import Responses, refusals
 from api.problems import Refused
 from store.blobs import BlobStore
 from store.models import Artifact
 
-_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+_RANGE = re.compile(r"bytes=([0-9]{0,100})-([0-9]{0,100})", re.IGNORECASE)
+_ASCII = re.compile(r"[A-Za-z0-9._-]+")
+
+RESPONSES: Responses = {
+    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
+    206: {"description": "The range that was asked for"},
+    304: {"description": "The caller has it already"},
+    **refusals(404, 410, 412, 416),
+}
+"""What a route that sends a file can answer."""
+
+
+class Download(NamedTuple):
+    """A file to send. `read` gives the bytes from the first to before the second of two places."""
+
+    name: str
+    media_type: str
+    size_bytes: int
+    sha256: str
+    read: Callable[[int, int], Iterator[bytes]]
 
 
 def send_artifact(request: Request, blobs: BlobStore, artifact: Artifact) -> Response:
-    """Answer GET or HEAD for a file: whole, one range of it, or 304 where the caller has it.
+    """Answer GET or HEAD for a file of a job.
 
     Raises:
-        Refused: 416, the range begins beyond the end.
+        Refused: as `send`.
         BlobMissing: the bytes are gone.
     """
-    etag = f'"{artifact.sha256}"'
+    read = partial(blobs.open_range, artifact.blob_key)
+    named = artifact.name, artifact.media_type, artifact.size_bytes, artifact.sha256
+    return send(request, Download(*named, read))
+
+
+def send(request: Request, file: Download) -> Response:
+    """Answer GET or HEAD for a file: whole, one range of it, or 304 where the caller has it.
+
+    The entity tag is the sha256, so it is strong, and the same wherever and whenever the file is served.
+
+    Raises:
+        Refused: 412, it is not the file that the caller means; 416, the range begins beyond the end.
+    """
+    etag = f'"{file.sha256}"'
     headers = {
         "ETag": etag,
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
-        "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(artifact.sha256)).decode()}:",
-        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(artifact.name)}",
+        "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(file.sha256)).decode()}:",
+        "Content-Disposition": _disposition(file.name),
     }
+    if_match = request.headers.get("if-match")
+    if if_match is not None and not _means(if_match, etag):
+        raise _another_file(if_match, etag)
     if matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    size = artifact.size_bytes
+    size = file.size_bytes
     asked = _asked_range(request, etag, size)
     start, end = asked or (0, size)
     headers["Content-Length"] = str(end - start)
+    if request.method == "HEAD":
+        return Response(status_code=200, headers=headers, media_type=file.media_type)
     if asked is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     status = 206 if asked is not None else 200
-    if request.method == "HEAD":
-        return Response(status_code=status, headers=headers, media_type=artifact.media_type)
-    return StreamingResponse(
-        blobs.open_range(artifact.blob_key, start, end), status, headers, media_type=artifact.media_type
-    )
+    return StreamingResponse(file.read(start, end), status, headers, media_type=file.media_type)
 
 
 def matches(header: str | None, etag: str) -> bool:
@@ -53,11 +90,25 @@ def matches(header: str | None, etag: str) -> bool:
     return header.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in header.split(","))
 
 
+def _means(if_match: str, etag: str) -> bool:
+    """Whether an If-Match header names this entity tag, by strong comparison."""
+    return if_match.strip() == "*" or etag in (tag.strip() for tag in if_match.split(","))
+
+
+def _disposition(name: str) -> str:
+    plain = f'; filename="{name}"' if _ASCII.fullmatch(name) else ""
+    return f"attachment{plain}; filename*=UTF-8''{quote(name)}"
+
+
 def _asked_range(request: Request, etag: str, size: int) -> tuple[int, int] | None:
-    """Return the range (start, end) that was asked for; None for the whole file, and for forms that are not known."""
+    """Return the range (start, end) that was asked for; None for the whole file.
+
+    The whole file is also the answer to several ranges at once, to units that are not known, to a range of another
+    version (If-Range), and to HEAD: RFC 9110 §14.2 lets, or has, a server pass over such a Range header.
+    """
     header = request.headers.get("range")
     if_range = request.headers.get("if-range")
-    if header is None or (if_range is not None and if_range.strip() != etag):
+    if header is None or request.method != "GET" or (if_range is not None and if_range.strip() != etag):
         return None
     found = _RANGE.fullmatch(header.strip())
     if found is None or found.groups() == ("", ""):
@@ -70,17 +121,38 @@ def _asked_range(request: Request, etag: str, size: int) -> tuple[int, int] | No
     if last and first and int(last) < int(first):
         return None
     if start >= size:
-        raise Refused(
-            416,
-            "range",
-            "The range begins beyond the end",
-            Problem(
-                code="request.range",
-                message=f"the file has {size} bytes",
-                where="header.Range",
-                value=header,
-                allowed=(f"bytes=0-{size - 1}",) if size else (),
-            ),
-            headers={"Content-Range": f"bytes */{size}"},
-        )
+        raise _beyond_the_end(header, size)
     return start, end
+
+
+def _beyond_the_end(header: str, size: int) -> Refused:
+    return Refused(
+        416,
+        "range",
+        "The range begins beyond the end",
+        Problem(
+            code="request.range",
+            message=f"the file has {size} bytes",
+            where="header.Range",
+            value=header,
+            allowed=(f"bytes=0-{size - 1}",) if size else (),
+        ),
+        headers={"Content-Range": f"bytes */{size}"},
+    )
+
+
+def _another_file(if_match: str, etag: str) -> Refused:
+    return Refused(
+        412,
+        "precondition",
+        "It is not the file that is meant",
+        Problem(
+            code="request.if_match",
+            message="the file has another entity tag",
+            where="header.If-Match",
+            value=if_match,
+            allowed=(etag,),
+            hint="Download it from its beginning, or leave the header out.",
+        ),
+        headers={"ETag": etag},
+    )

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from api.auth import Reader
 from api.context import ContextDep
 from api.documentation import refusals
-from api.downloads import send_artifact
+from api.downloads import RESPONSES, send_artifact
 from api.routes.jobs import find
 from api.schemas.jobs import Artifact, ArtifactPage
 from store import artifacts
@@ -26,14 +26,9 @@ def list_(job_id: str, context: ContextDep, caller: Reader) -> ArtifactPage:
     "/{name}",
     operation_id="download_job_artifact",
     response_class=Response,
-    responses={
-        200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
-        206: {"description": "The range that was asked for"},
-        304: {"description": "The caller has it already"},
-        **refusals(404, 410, 416),
-    },
+    responses=RESPONSES,
 )
 def download(job_id: str, name: str, request: Request, context: ContextDep, caller: Reader) -> Response:
-    """Download a file. Its ETag is its sha256; Range, If-Range and If-None-Match are heeded."""
+    """Download a file. Its ETag is its sha256; Range, If-Range, If-Match and If-None-Match are heeded."""
     find(context, caller.project_id, job_id)
     return send_artifact(request, context.blobs, artifacts.get(context.db, caller.project_id, job_id, name))

@@ -1,14 +1,10 @@
 """A job's life as its user sees it: create once, list, watch, cancel, fetch what it left."""
 
-import base64
-import hashlib
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
-import pytest
 
 from abcore import events as told
 from store import leases, progress
@@ -196,104 +192,6 @@ def test_events_and_figures_are_read_in_pages(either: Any) -> None:
     named = service.client.get(path, params={"name": "loss", "phase": "finetune"}).json()["data"]
     assert [one["value"] for one in named] == [1 / 3, 1 / 6]
     assert service.client.get(path, params={"phase": "transfer"}).json()["data"] == []
-
-
-CONTENT = os.urandom(3_000_000)
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
-LAST = len(CONTENT) - 1
-
-
-@pytest.fixture(scope="module")
-def path(running: Any) -> str:
-    """Where the student of a finished job is."""
-    id_ = running.submit()["id"]
-    lease = running.claim()
-    running.succeed(lease, [running.file(lease, "student.safetensors", CONTENT)])
-    job = running.client.get(f"/v1/jobs/{id_}").json()
-    assert (job["state"], job["progress"]) == ("succeeded", 1.0)
-    assert job["report"]["training_seconds"] == 1.0
-    (listed,) = running.client.get(f"/v1/jobs/{id_}/artifacts").json()["data"]
-    assert (listed["name"], listed["sha256"], listed["size_bytes"]) == (
-        "student.safetensors",
-        SHA256,
-        LAST + 1,
-    )
-    return f"/v1/jobs/{id_}/artifacts/student.safetensors"
-
-
-def test_a_file_comes_whole_with_its_sums(client: httpx.Client, path: str) -> None:
-    answer = client.get(path)
-    assert answer.content == CONTENT
-    assert answer.headers["ETag"] == f'"{SHA256}"'
-    assert answer.headers["Accept-Ranges"] == "bytes"
-    digest = base64.b64encode(bytes.fromhex(SHA256)).decode()
-    assert answer.headers["Repr-Digest"] == f"sha-256=:{digest}:"
-    assert answer.headers["Content-Disposition"] == "attachment; filename*=UTF-8''student.safetensors"
-    head = client.head(path)
-    assert (head.status_code, head.content) == (200, b"")
-    same = ("ETag", "Content-Length", "Repr-Digest", "Content-Type", "Accept-Ranges")
-    assert {name: head.headers[name] for name in same} == {name: answer.headers[name] for name in same}
-
-
-@pytest.mark.parametrize(
-    ("asked", "start", "end"),
-    [
-        ("bytes=0-0", 0, 1),
-        ("bytes=1000-1999", 1000, 2000),
-        (f"bytes={LAST}-", LAST, LAST + 1),
-        ("bytes=-7", LAST - 6, LAST + 1),
-        ("bytes=5-999999999", 5, LAST + 1),
-        ("bytes=-999999999", 0, LAST + 1),
-    ],
-)
-def test_a_range_is_what_was_asked_for(
-    client: httpx.Client, path: str, asked: str, start: int, end: int
-) -> None:
-    for headers in ({}, {"If-Range": f'"{SHA256}"'}):
-        answer = client.get(path, headers={"Range": asked, **headers})
-        assert (answer.status_code, answer.content) == (206, CONTENT[start:end])
-        assert answer.headers["Content-Range"] == f"bytes {start}-{end - 1}/{LAST + 1}"
-        assert answer.headers["Content-Length"] == str(end - start)
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Range": "bytes=0-9", "If-Range": '"of another file"'},
-        {"Range": "bytes=0-9", "If-Range": f'W/"{SHA256}"'},
-        {"Range": "bytes=9-5"},
-        {"Range": "bytes=-"},
-        {"Range": "lines=1-2"},
-        {"Range": "bytes=0-1,5-6"},
-        {"Range": "bytes=" + "9" * 5000 + "-"},
-        {"If-None-Match": '"of another file"'},
-    ],
-)
-def test_a_range_that_does_not_count_brings_the_whole_file(
-    client: httpx.Client, path: str, headers: dict[str, str]
-) -> None:
-    answer = client.get(path, headers=headers)
-    assert (answer.status_code, answer.content) == (200, CONTENT)
-
-
-@pytest.mark.parametrize("tags", ['"{0}"', 'W/"{0}"', '"x", "{0}"', "*"])
-def test_a_file_that_is_known_is_not_sent_again(client: httpx.Client, path: str, tags: str) -> None:
-    headers = {"If-None-Match": tags.format(SHA256), "Range": "bytes=0-9"}
-    for method in ("GET", "HEAD"):
-        answer = client.request(method, path, headers=headers)
-        assert (answer.status_code, answer.content) == (304, b"")
-        assert answer.headers["ETag"] == f'"{SHA256}"'
-
-
-@pytest.mark.parametrize("asked", [f"bytes={LAST + 1}-", "bytes=-0"])
-def test_a_range_beyond_the_end_is_refused_with_the_size(
-    client: httpx.Client, path: str, refusal: Refusal, asked: str
-) -> None:
-    answer = client.get(path, headers={"Range": asked})
-    problem = refusal(answer, 416, "range")
-    assert (problem["where"], problem["value"]) == ("header.Range", asked)
-    assert problem["allowed"] == [f"bytes=0-{LAST}"]
-    assert answer.headers["Content-Range"] == f"bytes */{LAST + 1}"
 
 
 def test_a_file_that_is_not_there_or_not_any_more_is_told_apart(service: Any, refusal: Refusal) -> None:
