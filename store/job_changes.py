@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy import delete, select
 
 from abcore.specs.runs import DistillRun
 from store.database import Database
 from store.errors import NotDeletable, NotRetryable
+from store.job_models import LogChunk
 from store.jobs import NewJob, find_job, get
 from store.models import ENDED, Artifact, Event, Job, Metric
 from store.moves import Fence, NewEvent, change
@@ -75,28 +76,7 @@ def delete_job(db: Database, project_id: str, job_id: str) -> list[str]:
         # A teacher that a job made is not the job's any more.
         mine = Artifact.job_id == job_id, Artifact.blob_key.startswith("jobs/")
         keys = list(session.scalars(select(Artifact.blob_key).where(*mine)))
-        for table in (Event, Metric, Artifact):
+        for table in (Event, Metric, LogChunk, Artifact):
             session.execute(delete(table).where(table.job_id == job_id))
         session.execute(delete(Job).where(Job.id == job_id))
         return keys
-
-
-def queue_position(db: Database, job: Job) -> int | None:
-    """How many jobs are taken before this one, of whatever project; None where it does not wait in the queue."""
-    if job.state != "queued":
-        return None
-    sooner = (Job.priority > job.priority) | (
-        (Job.priority == job.priority)
-        & ((Job.created_at < job.created_at) | ((Job.created_at == job.created_at) & (Job.id < job.id)))
-    )
-    return _queued(db, sooner)
-
-
-def queued_before(db: Database, priority: int) -> int:
-    """How many jobs would be taken before a new one of this priority."""
-    return _queued(db, Job.priority >= priority)
-
-
-def _queued(db: Database, sooner: ColumnElement[bool]) -> int:
-    with db.read() as session:
-        return session.scalar(select(func.count()).select_from(Job).where(Job.state == "queued", sooner)) or 0

@@ -15,6 +15,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
+import store.job_models  # noqa: F401  # its tables belong to the metadata
 from store.columns import Base, CleanString, json_type, unix_now
 
 JobKind = Literal["distill", "train_teacher", "combine_teachers", "verify_teacher", "verify_dataset"]
@@ -138,7 +139,9 @@ class Job(Base):
     `spec` is what its user asked for, `run` the `abcore.specs.runs.Run` that a child is given. `lease_epoch` counts
     claims: whoever holds an older one is fenced off. `stop_requested` is how a user speaks to a running job.
     `crashes` counts those since the job last got further: `checkpoint_step` is that of its furthest checkpoint,
-    `crash_step` what that was at its last crash.
+    `crash_step` what that was at its last crash. `work_macs` are the multiply-accumulates of its training, forward and
+    backward. `run_seconds` is how long its children have run, over all attempts. `log_seq` and `log_bytes` count what
+    its log has had, also what is not kept any more.
     """
 
     __tablename__ = "jobs"
@@ -146,6 +149,10 @@ class Job(Base):
         UniqueConstraint("project_id", "idempotency_key"),
         Index(None, "project_id", "kind", "created_at", "id"),
         Index(None, "project_id", "kind", "state", "created_at", "id"),
+        Index(None, "project_id", "kind", "method", "created_at", "id"),
+        Index(None, "project_id", "kind", "priority", "created_at", "id"),
+        Index(None, "project_id", "kind", "ended_at", "id"),
+        Index(None, "sweep_id", "created_at", "id"),
         Index("ix_jobs_claimable", "priority", "created_at", "id",
               sqlite_where=text("state = 'queued'"), postgresql_where=text("state = 'queued'")),
         Index("ix_jobs_leased", "lease_expires_at",
@@ -172,6 +179,10 @@ class Job(Base):
     plan: Mapped[Json | None] = mapped_column(json_type)
     teacher_id: Mapped[str | None] = mapped_column(_Id, ForeignKey("teachers.id"))
     dataset_id: Mapped[str | None] = mapped_column(_Id, ForeignKey("datasets.id"))
+    sweep_id: Mapped[str | None] = mapped_column(_Id, ForeignKey("job_sweeps.id"))
+    method: Mapped[str | None] = mapped_column(String(32))
+    work_macs: Mapped[float | None] = mapped_column(Double)
+    max_runtime_seconds: Mapped[int | None] = mapped_column(BigInteger)
     idempotency_key: Mapped[str | None] = mapped_column(CleanString(255))
     idempotency_hash: Mapped[str | None] = mapped_column(_Sha256)
 
@@ -185,6 +196,9 @@ class Job(Base):
     not_before: Mapped[float | None] = mapped_column(Double)
     event_seq: Mapped[int] = mapped_column(BigInteger, default=0)
     metric_batch: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    run_seconds: Mapped[float] = mapped_column(Double, default=0.0, server_default="0")
+    log_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    log_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
 
     progress: Mapped[float] = mapped_column(Double, default=0.0)
     phase: Mapped[str | None] = mapped_column(String(32))

@@ -11,7 +11,7 @@ from api.estimates import phase_estimates, time_estimate
 from api.schemas.estimates import Estimate
 from api.schemas.jobs import JobCreate, JobPlan
 from api.submission import prepare_job
-from store import datasets, job_changes, jobs
+from store import datasets, jobs, waiting
 from store.jobs import NewJob
 
 router = APIRouter(prefix="/v1/jobs:estimate", tags=["jobs"])
@@ -36,5 +36,5 @@ def _estimate(context: Context, new: NewJob) -> Estimate:
         phases=phases,
         training=time_estimate(phases, jobs.newest_successes(context.db, new.project_id)),
         student_bytes=dict.fromkeys(new.run.outputs.formats, plan.student.size_bytes),
-        queued_before=job_changes.queued_before(context.db, new.priority),
+        queued_before=waiting.queued_before(context.db, new.priority),
     )

@@ -18,10 +18,10 @@ from api.schemas.jobs import KINDS, STORED_KINDS, Job, JobCreate, JobKind, JobPa
 from api.submission import prepare_job
 from store import jobs
 from store.errors import NotFound
-from store.job_changes import queue_position
 from store.jobs import JobFilter, NewJob, Submitted
 from store.models import ENDED
 from store.models import Job as JobRow
+from store.waiting import why_waiting
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -152,7 +152,7 @@ def _seconds(moment: datetime | None) -> float | None:
 
 def _look(context: Context, project_id: str, job_id: str) -> Job:
     row = find(context, project_id, job_id)
-    return Job.of(row).model_copy(update={"queue_position": queue_position(context.db, row)})
+    return Job.of(row, why_waiting(context.db, row, context.settings.lease_seconds))
 
 
 def submit(context: Context, new: NewJob) -> Submitted:

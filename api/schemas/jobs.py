@@ -14,6 +14,8 @@ from abcore.specs.runs import Outputs
 from api.schemas.base import Answer, Body, Name, Page, Time
 from store.models import Job as JobRow
 from store.models import JobKind as StoredKind
+from store.waiting import WaitCode
+from store.waiting import Waiting as WhyWaiting
 
 JobKind = Literal["distill", "teacher.train"]
 STORED_KINDS: dict[JobKind, StoredKind] = {"distill": "distill", "teacher.train": "train_teacher"}
@@ -95,6 +97,21 @@ class JobPlan(Answer):
     compression: float | None = Field(default=None, description="Teacher parameters over student parameters.")
 
 
+class Waiting(Answer):
+    """Why a job waits: the first thing that holds it back."""
+
+    code: WaitCode = Field(
+        description="`paused`: by its user. `backoff`: after a crash, until `until`. `no_worker`: none is alive. "
+        "`busy`: no slot is free. `next`: a slot is free."
+    )
+    message: str
+    until: Time | None = Field(description="When it ends by itself, where that is known.")
+    jobs_ahead: int = Field(description="Jobs that are taken first, of all projects.")
+    workers: int = Field(description="Workers that are alive.")
+    slots: int = Field(description="Jobs that they can run at once.")
+    busy_slots: int = Field(description="Jobs that run now.")
+
+
 class Job(Answer):
     """A distillation, or the training of a teacher, and how far it is."""
 
@@ -108,6 +125,9 @@ class Job(Answer):
     queue_position: int | None = Field(
         default=None,
         description="Jobs that are taken before it, of all projects; null in lists, and unless queued.",
+    )
+    waiting: Waiting | None = Field(
+        default=None, description="Why it waits; null in lists, and unless queued or paused."
     )
     retry_of: str | None = Field(default=None, description="The job that this one runs again.")
     stop_requested: Literal["cancel", "pause"] | None
@@ -136,14 +156,17 @@ class Job(Answer):
     updated_at: Time
 
     @classmethod
-    def of(cls, row: JobRow) -> "Job":
+    def of(cls, row: JobRow, waiting: WhyWaiting | None = None) -> "Job":
         """Show a row; what it was asked for is kept as one JSON value there."""
         columns = {name: getattr(row, name) for name in cls.model_fields if hasattr(row, name)}
         columns |= {"kind": KINDS[row.kind], "report": row.report if row.kind == "distill" else None}
         asked = {"teacher": row.teacher_id, "dataset": row.dataset_id}
         asked |= {part: row.spec[part] for part in ("student", "recipe", "outputs")}
         asked["retry_of"] = row.spec.get("retry_of")
-        return cls.model_validate(columns | asked)
+        place: dict[str, Any] = {"waiting": waiting}
+        if waiting is not None and row.state == "queued":
+            place["queue_position"] = waiting.jobs_ahead
+        return cls.model_validate(columns | asked | place)
 
 
 class Event(Answer):

@@ -63,8 +63,12 @@ def test_name_labels_and_priority_may_change(either: Any) -> None:
     assert (changed["priority"], changed["labels"], changed["name"]) == (5, {"x": "y"}, None)
     positions = [service.client.get(f"/v1/jobs/{id_}").json()["queue_position"] for id_ in (first, second)]
     assert positions == [1, 0]
+    waiting = service.client.get(f"/v1/jobs/{first}").json()["waiting"]
+    assert (waiting["code"], waiting["jobs_ahead"], waiting["until"]) == ("no_worker", 1, None)
+    assert "No worker is running" in waiting["message"]
     assert service.claim().job.id == second
-    assert service.client.get(f"/v1/jobs/{second}").json()["queue_position"] is None
+    running = service.client.get(f"/v1/jobs/{second}").json()
+    assert (running["queue_position"], running["waiting"]) == (None, None)
     events = service.client.get(f"/v1/jobs/{second}/events").json()["data"]
     assert [event["data"] for event in events if event["type"] == "job.updated"] == [
         {"priority": 5, "labels": {"x": "y"}}

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from store.queue import Doorbell
+from store.waiting import Waiting, why_waiting
 
 sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -52,6 +53,23 @@ def test_a_ring_is_enough(house_with_bell) -> None:
     stop(worker)
     assert house.nobody_left()
     assert not list(house.settings.workspace_dir.glob("wrk_*"))
+
+
+def test_a_job_knows_whether_a_worker_is_there(house) -> None:
+    """A worker says that it is there, also while all it can do is to run a job, and that it ends."""
+
+    def why(job) -> Waiting:
+        return why_waiting(house.db, house.get(job), house.settings.lease_seconds)
+
+    runs, waits = house.submit(), house.submit()
+    assert why(runs).code == "no_worker"
+    worker = house.process("train")
+    house.wait(runs, lambda now: now.state == "running")
+    house.wait(waits, lambda _: why(waits).code == "busy")
+    assert (why(waits).slots, why(waits).busy_slots, why(waits).jobs_ahead) == (1, 1, 0)
+    stop(worker)
+    assert why(waits).workers == 0
+    assert "none is known" in why(waits).message
 
 
 def test_sigterm_gives_the_job_back_and_another_worker_goes_on(house_with_bell) -> None:

@@ -1,0 +1,43 @@
+"""Which workers there are: each says again and again that it is there; one that is killed just stops saying so."""
+
+from typing import NamedTuple
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from store.columns import unix_now
+from store.database import Database
+from store.job_models import Worker
+
+FORGET_SECONDS = 86_400.0
+
+
+class Crew(NamedTuple):
+    """The workers that are alive: how many, how many jobs they can run at once, and when any was last heard of."""
+
+    workers: int
+    slots: int
+    seen_at: float | None
+
+
+def announce(db: Database, worker_id: str, slots: int) -> None:
+    """Say that a worker is there, and can run so many jobs at once; forget those that were killed long ago."""
+    with db.write() as session:
+        seen = update(Worker).where(Worker.id == worker_id).values(seen_at=unix_now()).returning(Worker.id)
+        if session.scalar(seen) is None:
+            session.execute(insert(Worker).values(id=worker_id, slots=slots))
+            session.execute(delete(Worker).where(Worker.seen_at < unix_now() - FORGET_SECONDS))
+
+
+def leave(db: Database, worker_id: str) -> None:
+    """Say that a worker ends in good order."""
+    with db.write() as session:
+        session.execute(delete(Worker).where(Worker.id == worker_id))
+
+
+def crew(session: Session, silence_seconds: float) -> Crew:
+    """Return the workers that were heard of within `silence_seconds`, in the caller's transaction."""
+    alive = Worker.seen_at >= unix_now() - silence_seconds
+    counted = select(func.count(), func.coalesce(func.sum(Worker.slots), 0)).where(alive)
+    workers, slots = session.execute(counted).one()
+    return Crew(workers, slots, session.scalar(select(func.max(Worker.seen_at))))
