@@ -5,7 +5,8 @@ from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
 
-from api import documentation, problems
+from api import documentation
+from api import problems as refusals
 from api.context import Context
 from api.delivery.deliverer import Deliverer
 from api.describer import Describer
@@ -22,6 +23,7 @@ from api.routes import (
     job_actions,
     jobs,
     metrics,
+    problems,
     recipes,
     stream,
     teachers,
@@ -71,8 +73,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app = FastAPI(title="abdistill", version="0.1.0", description=DESCRIPTION, lifespan=lifespan)
     app.add_middleware(Envelope)
-    problems.install(app)
+    refusals.install(app)
     app.include_router(health.router)
+    app.include_router(problems.router, dependencies=[Depends(refuse_unknown_queries)])
     for resource in (
         teachers,
         datasets,

@@ -28,9 +28,6 @@ def _require(scope: Scope) -> Callable[[Principal], Awaitable[Principal]]:
         if scope in principal.scopes or "admin" in principal.scopes:
             return principal
         raise Refused(
-            403,
-            "forbidden",
-            "The key's scopes do not allow this",
             Problem(
                 code="key.scope",
                 message=f"this request needs a key with the scope {scope!r}",

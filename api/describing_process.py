@@ -16,6 +16,8 @@ _log = logging.getLogger(__name__)
 class DescriberUnavailable(Exception):
     """The process that answers questions about networks does not answer; ask again in a moment."""
 
+    code = "unavailable"
+
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or type(self).__doc__)
 

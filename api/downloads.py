@@ -127,9 +127,6 @@ def _asked_range(request: Request, etag: str, size: int) -> tuple[int, int] | No
 
 def _beyond_the_end(header: str, size: int) -> Refused:
     return Refused(
-        416,
-        "range",
-        "The range begins beyond the end",
         Problem(
             code="request.range",
             message=f"the file has {size} bytes",
@@ -143,9 +140,6 @@ def _beyond_the_end(header: str, size: int) -> Refused:
 
 def _another_file(if_match: str, etag: str) -> Refused:
     return Refused(
-        412,
-        "precondition",
-        "It is not the file that is meant",
         Problem(
             code="request.if_match",
             message="the file has another entity tag",

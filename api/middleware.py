@@ -78,9 +78,6 @@ def _limited(receive: Receive, content_length: str) -> Receive:
         seen += len(message.get("body", b""))
         if max(seen, announced) > MOST_JSON_BYTES:
             raise Refused(
-                413,
-                "too-large",
-                "The body is too large",
                 Problem(
                     code="request.too_large",
                     message=f"a JSON body may have {MOST_JSON_BYTES:,} bytes",

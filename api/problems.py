@@ -1,17 +1,18 @@
-"""Every way to say no, as RFC 9457 problem documents: one table from errors to answers."""
+"""Every way to say no, as RFC 9457 problem documents: made from a problem's code by the tables of codes and types."""
 
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from abcore.specs.codes import CODES
 from abcore.specs.refusals import Problem, Refusal
 from api.describing_process import DescriberUnavailable
+from api.problem_types import TYPES, uri
 from api.schemas.base import ProblemDocument
 from api.validation import problems_of
 from store import errors
@@ -19,60 +20,31 @@ from store import errors
 _log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
-INVALID = "The request is not valid"
 
 
-class Row(NamedTuple):
-    """How an error is answered. `where` names the part of the request that it is about."""
-
-    slug: str
-    status: int
-    title: str
-    where: str | None = None
-
-
-# What the store and the core raise; Starlette takes the row of the nearest class.
-TABLE: dict[type[Exception], Row] = {
-    errors.Unauthenticated: Row(
-        "unauthenticated", 401, "The API key is missing or not valid", "header.Authorization"
-    ),
-    errors.NotFound: Row("not-found", 404, "There is no such object in this project", "path"),
-    errors.BadCursor: Row("invalid", 422, INVALID, "query.cursor"),
-    errors.IdempotencyConflict: Row(
-        "idempotency-conflict",
-        422,
-        "This Idempotency-Key was used for another request",
-        "header.Idempotency-Key",
-    ),
-    errors.NotReady: Row("not-ready", 409, "The teacher or dataset is not ready"),
-    errors.AlreadyUploaded: Row("already-uploaded", 409, "Other content was uploaded before", "body"),
-    errors.InUse: Row("in-use", 409, "A job that has not ended uses it", "path"),
-    errors.Conflict: Row("conflict", 409, "The object's state does not allow this", "path"),
-    errors.BlobMissing: Row("gone", 410, "The file's content is not there any more", "path"),
-    DescriberUnavailable: Row("unavailable", 503, "The service cannot answer this at the moment"),
+# What the store and the core raise, and the part of the request that it is about; Starlette takes the nearest class.
+TABLE: dict[type[Exception], str | None] = {
+    errors.Unauthenticated: "header.Authorization",
+    errors.NotFound: "path",
+    errors.BadCursor: "query.cursor",
+    errors.IdempotencyConflict: "header.Idempotency-Key",
+    errors.NotReady: None,
+    errors.AlreadyUploaded: "body",
+    errors.Conflict: "path",
+    errors.BlobMissing: "path",
+    DescriberUnavailable: None,
 }
+# What Starlette raises by itself.
+HTTP_CODES = {404: "request.not_found", 405: "request.method_not_allowed"}
 
 
 class Refused(HTTPException):
-    """A request that is refused for a reason that HTTP has a status for."""
+    """A request that is refused; the code of the first problem says by which type of document."""
 
-    def __init__(
-        self,
-        status: int,
-        slug: str,
-        title: str,
-        *problems: Problem,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, *problems: Problem, headers: Mapping[str, str] | None = None) -> None:
+        status = TYPES[CODES[problems[0].code].type].status
         super().__init__(status, " ".join(f"{p.message.rstrip('.')}." for p in problems), headers)
-        self.slug = slug
-        self.title = title
         self.problems = problems
-
-
-def invalid(*problems: Problem) -> Refused:
-    """The request can be read and cannot work: 422, with each thing that is wrong."""
-    return Refused(422, "invalid", INVALID, *problems)
 
 
 def install(app: FastAPI) -> None:
@@ -80,8 +52,7 @@ def install(app: FastAPI) -> None:
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, Refused)
-        row = Row(error.slug, error.status_code, error.title)
-        return _answer(request, row, error.detail, error.problems, error.headers)
+        return _answer(request, error.detail, error.problems, error.headers)
 
     async def unusable(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -91,32 +62,29 @@ def install(app: FastAPI) -> None:
         detail = f"{found[0].where}: {found[0].message.rstrip('.')}."
         if len(found) > 1:
             detail = f"{len(found)} things are wrong; the first: {detail}"
-        return _answer(request, Row("invalid", 422, INVALID), detail, found)
+        return _answer(request, detail, found)
 
     async def refusal(request: Request, error: Exception) -> Response:
         assert isinstance(error, Refusal)
-        return _answer(request, Row("invalid", 422, INVALID), str(error), [error.problem])
+        return _answer(request, str(error), [error.problem])
 
     async def tabled(request: Request, error: Exception) -> Response:
-        row = next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
-        problem = Problem(code=getattr(error, "code", row.slug), message=str(error), where=row.where)
-        return _answer(request, row, str(error), [problem])
+        where = next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
+        assert isinstance(error, errors.StoreError | DescriberUnavailable)
+        return _answer(request, str(error), [Problem(code=error.code, message=str(error), where=where)])
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        title = HTTPStatus(error.status_code).phrase
-        row = Row(title.lower().replace(" ", "-"), error.status_code, title)
         headers = error.headers or {}
         methods = tuple(headers["Allow"].split(", ")) if "Allow" in headers else ()
         problem = Problem(
-            code=f"request.{row.slug.replace('-', '_')}",
+            code=HTTP_CODES.get(error.status_code, "request.bad_request"),
             message=error.detail,
             where="method" if methods else "body" if error.status_code == 400 else "path",
             value=request.method if methods else None,
             allowed=methods,
-            hint="/docs lists every path with its methods, fields and examples.",
         )
-        return _answer(request, row, error.detail, [problem], headers)
+        return _answer(request, error.detail, [problem], headers)
 
     app.add_exception_handler(Refused, refused)
     app.add_exception_handler(RequestValidationError, unusable)
@@ -131,14 +99,11 @@ def fault(request: Request, error: Exception) -> Response:
     _log.error("request %s failed", request.state.request_id, exc_info=error)
     detail = "The service has a fault of its own; tell its operator the request_id."
     problem = Problem(code="internal", message=detail)
-    return _answer(request, Row("internal", 500, "Internal Server Error"), detail, [problem])
+    return _answer(request, detail, [problem])
 
 
 def _not_json(request: Request) -> Refused:
     return Refused(
-        415,
-        "media-type",
-        "The body is not of a type that is read here",
         Problem(
             code="request.media_type",
             message="the body must be JSON, and say so",
@@ -151,25 +116,23 @@ def _not_json(request: Request) -> Refused:
 
 
 def _answer(
-    request: Request,
-    row: Row,
-    detail: str,
-    problems: Sequence[Problem],
-    headers: Mapping[str, str] | None = None,
+    request: Request, detail: str, problems: Sequence[Problem], headers: Mapping[str, str] | None = None
 ) -> Response:
+    name = CODES[problems[0].code].type
+    kind = TYPES[name]
     document = ProblemDocument(
-        type=f"urn:abdistill:problem:{row.slug}",
-        title=row.title,
-        status=row.status,
+        type=uri(name),
+        title=kind.title,
+        status=kind.status,
         detail=detail,
         instance=request.url.path,
         request_id=request.state.request_id,
         errors=list(problems),
     )
     extra = dict(headers or {})
-    if row.status == HTTPStatus.UNAUTHORIZED:
+    if kind.status == HTTPStatus.UNAUTHORIZED:
         extra["WWW-Authenticate"] = "Bearer"
-    if row.status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
         extra["Retry-After"] = str(RETRY_SECONDS)
     # Pure ASCII: a value that is echoed may hold what UTF-8 cannot, like half of a surrogate pair.
-    return Response(json.dumps(document.model_dump()), row.status, extra, media_type=MEDIA_TYPE)
+    return Response(json.dumps(document.model_dump()), kind.status, extra, media_type=MEDIA_TYPE)

@@ -9,7 +9,7 @@ from abcore.specs.refusals import Problem, Refusal
 from abcore.specs.reports import DatasetReport
 from abcore.specs.runs import DistillRun
 from api.context import Context
-from api.problems import Refused, invalid
+from api.problems import Refused
 from api.schemas.jobs import JobCreate, JobPlan
 from store import datasets, teachers
 from store.errors import NotFound
@@ -34,7 +34,7 @@ async def prepare_job(
     report = DatasetReport.model_validate(dataset.report)
     wrong = list(_mismatches(body, teacher, report))
     if wrong:
-        raise invalid(*wrong)
+        raise Refused(*wrong)
     plan = await _plan(context, body, teacher, report)
     normalization = teacher.normalization if teacher is not None else None
     run = DistillRun(
@@ -93,7 +93,7 @@ def ready_teacher(context: Context, project_id: str, teacher_id: str, where: str
 
 
 def _unknown(kind: str, value: str, where: str) -> Refused:
-    return invalid(
+    return Refused(
         Problem(
             code=f"{kind}.unknown",
             message=f"there is no {kind} {value!r} in this project",
@@ -121,7 +121,7 @@ def _require_ready(row: Teacher | Dataset, kind: str, where: str) -> None:
         allowed=("ready",),
         hint=hint,
     )
-    raise Refused(409, "not-ready", "The teacher or dataset is not ready", problem)
+    raise Refused(problem)
 
 
 def _mismatches(body: JobCreate, teacher: Teacher | None, report: DatasetReport) -> Iterator[Problem]:
@@ -174,7 +174,7 @@ async def _plan(context: Context, body: JobCreate, teacher: Teacher | None, repo
             return JobPlan(student=await context.describer.describe(student))
         plan = await context.describer.plan(student, ModelSpec.model_validate(teacher.model), body.recipe)
     except Refusal as refusal:
-        raise invalid(_in_request(refusal.problem)) from refusal
+        raise Refused(_in_request(refusal.problem)) from refusal
     return JobPlan.model_validate(plan.model_dump())
 
 

@@ -7,7 +7,7 @@ from abcore.specs.refusals import Problem, Refusal
 from abcore.specs.reports import DatasetReport, ModelDescription
 from abcore.specs.runs import CombineTeachersRun, EnsembleSpec, TrainTeacherRun
 from api.context import Context
-from api.problems import invalid
+from api.problems import Refused
 from api.schemas.uploads import TeacherCombine, TeacherTrain
 from api.submission import ready_dataset, ready_teacher
 from store.models import Teacher
@@ -24,7 +24,7 @@ async def prepare_training(
     """
     dataset = await run_in_threadpool(ready_dataset, context, project_id, body.dataset)
     if body.recipe.needs_teacher:
-        raise invalid(
+        raise Refused(
             Problem(
                 code="recipe.needs_teacher",
                 message="a teacher is trained on labels alone, and this recipe asks a teacher",
@@ -37,7 +37,7 @@ async def prepare_training(
     try:
         description = await context.describer.describe(model)
     except Refusal as refusal:
-        raise invalid(refusal.problem) from refusal
+        raise Refused(refusal.problem) from refusal
     run = TrainTeacherRun(model=description.spec, normalization=report.normalization, recipe=body.recipe)
     return run, description
 
@@ -60,7 +60,7 @@ def prepare_ensemble(
     specs = [ModelSpec.model_validate(member.model) for member in members]
     for index, spec in enumerate(specs):
         if isinstance(spec.architecture, Ensemble):
-            raise invalid(
+            raise Refused(
                 Problem(
                     code="ensemble.nested",
                     message="a member is an ensemble itself",
@@ -88,7 +88,7 @@ def _check_fits(first: Teacher, other: Teacher, where: str) -> None:
     )
     for what, value in mine.items():
         if value != theirs[what]:
-            raise invalid(
+            raise Refused(
                 Problem(
                     code="ensemble.mismatch",
                     message=f"teacher {other.id} has {what} {value}, the first member {theirs[what]}",

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from abcore.specs.refusals import Problem
 from api.context import Context
-from api.problems import Refused, invalid
+from api.problems import Refused
 from store.blobs import Blob, BlobStore, BlobWriter
 from store.database import Database
 from store.errors import AlreadyUploaded
@@ -89,7 +89,7 @@ async def receive_blob(request: Request, blobs: BlobStore, key: str, most_bytes:
             if length is not None and size != length:
                 raise _cut_off(size, length)
             if size == 0:
-                raise invalid(
+                raise Refused(
                     Problem(code="upload.empty", message="the body is empty", where="body", value=0)
                 )
             blob = await run_in_threadpool(writer.commit)
@@ -103,7 +103,7 @@ async def receive_blob(request: Request, blobs: BlobStore, key: str, most_bytes:
         raise _no_room() from error
     if expected is not None and blob.sha256 != expected:
         await run_in_threadpool(blobs.delete, key)
-        raise invalid(
+        raise Refused(
             Problem(
                 code="upload.digest",
                 message=f"the body has sha256 {blob.sha256}, the header says {expected}",
@@ -161,7 +161,7 @@ def announced_sha256(request: Request) -> str | None:
         if len(digest) != 32:
             raise ValueError("not 32 bytes")
     except (ValueError, binascii.Error) as error:
-        raise invalid(
+        raise Refused(
             Problem(
                 code="upload.digest",
                 message="the digest header is no sha256",
@@ -182,9 +182,6 @@ def _announced_length(request: Request, most_bytes: int) -> int | None:
     length = request.headers.get("content-length")
     if length is None and "transfer-encoding" not in request.headers:
         raise Refused(
-            411,
-            "length-required",
-            "The request does not say how long its body is",
             Problem(
                 code="upload.length",
                 message="there is no body, or its length is not told",
@@ -201,9 +198,6 @@ def _announced_length(request: Request, most_bytes: int) -> int | None:
 
 def _cut_off(size: int | None, length: int | None) -> Refused:
     return Refused(
-        400,
-        "upload-cut",
-        "The upload was cut off",
         Problem(
             code="upload.cut",
             message="the body ended before its end",
@@ -217,9 +211,6 @@ def _cut_off(size: int | None, length: int | None) -> Refused:
 
 def _no_room() -> Refused:
     return Refused(
-        507,
-        "no-room",
-        "The service has no room for the file",
         Problem(
             code="upload.no_room",
             message="the disk of the service is full",
@@ -231,9 +222,6 @@ def _no_room() -> Refused:
 
 def _too_large(size: int, most_bytes: int) -> Refused:
     return Refused(
-        413,
-        "too-large",
-        "The body is too large",
         Problem(
             code="upload.too_large",
             message=f"the upload has {size:,} bytes or more; {most_bytes:,} are accepted",

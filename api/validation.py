@@ -11,6 +11,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
+from abcore.specs.codes import CODES
 from abcore.specs.refusals import Problem
 from api.fields import fields_at, tags_at
 
@@ -67,7 +68,7 @@ def _problem(one: Mapping[str, Any], body: Any, request: Request) -> Problem:
         case _:
             hint = _near(value, allowed)
     return Problem(
-        code=f"request.{kind}",
+        code=f"request.{kind}" if f"request.{kind}" in CODES else "request.invalid",
         message=_message(one),
         where=".".join(path) or "body",
         value=_short(value),

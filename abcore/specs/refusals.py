@@ -2,15 +2,19 @@
 
 from typing import Any
 
+from pydantic import model_validator
+
 from abcore.specs.base import Spec
+from abcore.specs.codes import CODES
 
 
 class Problem(Spec):
     """One thing that is wrong: where, what, and what would be right.
 
-    `code` is stable and machine-readable (`taps.not_found`); `where` is a path into what the user sent
-    (`student.depth`, `archive:train/cat/3.png`, `checkpoint:conv1.weight`); `allowed` lists what would have been
-    accepted, as far as it can be listed; `hint` says what to do.
+    `code` is stable and machine-readable (`taps.not_found`), one of `abcore.specs.codes.CODES`; `where` is a path into
+    what the user sent (`student.depth`, `archive:train/cat/3.png`, `checkpoint:conv1.weight`); `allowed` lists what
+    would have been accepted, as far as it can be listed; `hint` says what to do, and is the code's own where none is
+    given.
     """
 
     code: str
@@ -19,6 +23,13 @@ class Problem(Spec):
     value: Any = None
     allowed: tuple[str, ...] = ()
     hint: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hint_of_the_code(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and fields.get("hint") is None and fields.get("code") in CODES:
+            return {**fields, "hint": CODES[fields["code"]].remedy}
+        return fields
 
 
 class Refusal(Exception):

@@ -14,7 +14,7 @@ from abcore.specs.reports import ModelDescription
 from api.auth import Reader
 from api.context import ContextDep
 from api.documentation import refusals
-from api.problems import invalid
+from api.problems import Refused
 from api.schemas.base import Answer, Page
 from api.schemas.uploads import MODEL_EXAMPLE
 
@@ -85,4 +85,4 @@ async def describe(
     try:
         return await context.describer.describe(body)
     except Refusal as refusal:
-        raise invalid(refusal.problem) from refusal
+        raise Refused(refusal.problem) from refusal

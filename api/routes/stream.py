@@ -15,7 +15,7 @@ from abcore.specs.refusals import Problem
 from api.auth import Reader
 from api.context import Context, ContextDep
 from api.documentation import refusals
-from api.problems import invalid
+from api.problems import Refused
 from api.routes.jobs import find
 from api.schemas.jobs import Event, Job, Metric
 from store import progress
@@ -45,7 +45,7 @@ class Place(NamedTuple):
         """
         found = _ID.fullmatch(id_)
         if found is None:
-            raise invalid(
+            raise Refused(
                 Problem(
                     code="stream.id",
                     message=f"{id_[:100]!r} is no id of this stream",

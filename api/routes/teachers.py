@@ -9,7 +9,7 @@ from abcore.specs.refusals import Problem, Refusal
 from api.auth import Reader, Submitter
 from api.context import ContextDep
 from api.documentation import UPLOAD, refusals
-from api.problems import invalid
+from api.problems import Refused
 from api.schemas.jobs import JobPlan
 from api.schemas.uploads import Teacher, TeacherCombine, TeacherCreate, TeacherPage, TeacherTrain
 from api.teachers import prepare_ensemble, prepare_training
@@ -129,7 +129,7 @@ async def _check(body: TeacherCreate, context: ContextDep) -> None:
     """Refuse what no checkpoint could fit before anybody uploads one."""
     architecture, image = body.model.architecture, body.model.image
     if architecture.arch == "auto":
-        raise invalid(
+        raise Refused(
             Problem(
                 code="teacher.auto",
                 message="a teacher is a network that exists: `auto` is for students",
@@ -139,7 +139,7 @@ async def _check(body: TeacherCreate, context: ContextDep) -> None:
             )
         )
     if body.normalization is not None and len(body.normalization.mean) != image.channels:
-        raise invalid(
+        raise Refused(
             Problem(
                 code="teacher.normalization",
                 message=f"mean has {len(body.normalization.mean)} entries and images {image.channels} channels",
@@ -152,4 +152,4 @@ async def _check(body: TeacherCreate, context: ContextDep) -> None:
         await context.describer.describe(body.model)
     except Refusal as refusal:
         where = f"model.{refusal.problem.where}" if refusal.problem.where else "model"
-        raise invalid(refusal.problem.model_copy(update={"where": where})) from refusal
+        raise Refused(refusal.problem.model_copy(update={"where": where})) from refusal

@@ -13,7 +13,7 @@ from api.auth import Reader, Submitter
 from api.context import Context, ContextDep
 from api.delivery.addresses import AddressRefused, NameUnknown, addresses_of, parse_url, resolve
 from api.documentation import refusals
-from api.problems import Refused, invalid
+from api.problems import Refused
 from api.schemas.webhooks import (
     SECRET_FORM,
     SecretRotate,
@@ -123,7 +123,7 @@ def _create(context: Context, project_id: str, body: WebhookCreate) -> tuple[Web
             allowed=(f"<= {most} webhooks",),
             hint="One webhook may ask for any number of events.",
         )
-        raise Refused(409, "too-many", "The project has as many as it may have", problem) from error
+        raise Refused(problem) from error
 
 
 async def _check_url(context: Context, url: str) -> None:
@@ -148,12 +148,12 @@ async def _check_url(context: Context, url: str) -> None:
             allowed=tuple(f"{scheme}HOST/PATH, HOST on the public internet" for scheme in schemes),
             hint="An operator may allow more: ABDISTILL_WEBHOOK_ALLOW_HTTP, ABDISTILL_WEBHOOK_ALLOW_PRIVATE.",
         )
-        raise invalid(problem) from error
+        raise Refused(problem) from error
 
 
 def _bad_secret(error: BadSecret) -> Refused:
     # Without the value: a secret that is nearly right is still nobody's to read in an answer.
-    return invalid(Problem(code=error.code, message=str(error), where="secret", allowed=(SECRET_FORM,)))
+    return Refused(Problem(code=error.code, message=str(error), where="secret", allowed=(SECRET_FORM,)))
 
 
 def _with_secret(row: WebhookRow, secret: str) -> WebhookWithSecret:

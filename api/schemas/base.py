@@ -47,7 +47,7 @@ class Page(Answer, Generic[Item]):
 
 
 PROBLEM_EXAMPLE: JsonDict = {
-    "type": "urn:abdistill:problem:invalid",
+    "type": "/v1/problems/invalid",
     "title": "The request is not valid",
     "status": 422,
     "detail": "student.widht: there is no such field.",
@@ -72,7 +72,8 @@ class ProblemDocument(Answer):
     model_config = ConfigDict(json_schema_extra={"examples": [PROBLEM_EXAMPLE]})
 
     type: str = Field(
-        description="Stable name of this kind of problem.", examples=["urn:abdistill:problem:invalid"]
+        description="Stable name of this kind of problem; GET it to read what it means.",
+        examples=["/v1/problems/invalid"],
     )
     title: str = Field(description="The kind of problem in words; always the same for a type.")
     status: int

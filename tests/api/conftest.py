@@ -278,7 +278,7 @@ def refusal() -> Callable[..., dict[str, Any]]:
         assert answer.status_code == status, answer.text
         assert answer.headers["Content-Type"] == "application/problem+json"
         document = answer.json()
-        assert document["type"] == f"urn:abdistill:problem:{slug}"
+        assert document["type"] == f"/v1/problems/{slug}"
         assert document["status"] == status
         assert document["instance"] == answer.request.url.path
         assert document["request_id"] == answer.headers["X-Request-ID"]

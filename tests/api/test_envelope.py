@@ -151,3 +151,15 @@ def test_readiness_says_which_part_is_away(service: Any, tmp_path_factory: pytes
     assert parts["broker"] == "away (ConnectionRefusedError; the service's log says more)"
     assert "hunter2" not in answer.text
     assert str(folder) not in answer.text
+
+
+def test_the_type_of_a_problem_leads_to_what_it_means(service: Any, refusal: Refusal) -> None:
+    answer = service.client.get("/v1/jobs/job_none")
+    problem = refusal(answer, 404, "not-found")
+    told = httpx.get(service.url + answer.json()["type"]).json()
+    assert (told["status"], told["title"]) == (404, answer.json()["title"])
+    (code,) = [one for one in told["codes"] if one["code"] == problem["code"]]
+    assert problem["hint"] == code["remedy"]
+    listed = httpx.get(f"{service.url}/v1/problems").json()["data"]
+    assert told in listed
+    assert len({one["type"] for one in listed}) == len(listed) >= 20

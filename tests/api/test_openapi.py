@@ -27,7 +27,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "update_webhook": WebhookUpdate,
     "rotate_webhook_secret": SecretRotate,
 }
-OPEN = {"get_health", "get_readiness"}
+OPEN = {"get_health", "get_readiness", "list_problem_types", "get_problem_type"}
 
 
 @pytest.fixture(scope="module")
