@@ -9,6 +9,7 @@ from abcore.specs.refusals import Problem, Refusal
 from abcore.specs.reports import DatasetReport
 from abcore.specs.runs import DistillRun
 from api.context import Context
+from api.estimates import work_macs
 from api.problems import Refused
 from api.schemas.jobs import JobCreate, JobPlan
 from store import datasets, teachers
@@ -54,6 +55,8 @@ async def prepare_job(
         labels=body.labels,
         plan=plan.model_dump(mode="json"),
         priority=body.priority,
+        work_macs=work_macs(body.recipe, plan, report),
+        max_runtime_seconds=body.max_runtime_seconds,
         idempotency_key=idempotency_key,
         idempotency_hash=idempotency_hash,
     )

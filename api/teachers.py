@@ -4,10 +4,12 @@ from starlette.concurrency import run_in_threadpool
 
 from abcore.specs.architectures import Ensemble, ModelSpec, Normalization
 from abcore.specs.refusals import Problem, Refusal
-from abcore.specs.reports import DatasetReport, ModelDescription
+from abcore.specs.reports import DatasetReport
 from abcore.specs.runs import CombineTeachersRun, EnsembleSpec, TrainTeacherRun
 from api.context import Context
+from api.estimates import work_macs
 from api.problems import Refused
+from api.schemas.jobs import JobPlan
 from api.schemas.uploads import TeacherCombine, TeacherTrain
 from api.submission import ready_dataset, ready_teacher
 from store.models import Teacher
@@ -15,8 +17,11 @@ from store.models import Teacher
 
 async def prepare_training(
     context: Context, project_id: str, body: TeacherTrain
-) -> tuple[TrainTeacherRun, ModelDescription]:
-    """Hold the wish for a teacher against its very dataset; return what a child will be given, and what it will make.
+) -> tuple[TrainTeacherRun, JobPlan, float]:
+    """Hold the wish for a teacher against its very dataset.
+
+    Returns:
+        What a child will be given, what it will make, and the multiply-accumulates of its training.
 
     Raises:
         Refused: 422 with what is wrong; 409 if the dataset is not ready.
@@ -39,7 +44,8 @@ async def prepare_training(
     except Refusal as refusal:
         raise Refused(refusal.problem) from refusal
     run = TrainTeacherRun(model=description.spec, normalization=report.normalization, recipe=body.recipe)
-    return run, description
+    plan = JobPlan(student=description)
+    return run, plan, work_macs(body.recipe, plan, report)
 
 
 def prepare_ensemble(

@@ -56,15 +56,27 @@ def paginate(
     limit: int,
     cursor: str | None,
     descending: bool = False,
+    order: str = "",
 ) -> Page[Row]:
-    """Return up to `limit` rows in the order of `columns`, which together must be unique."""
+    """Return up to `limit` rows in the order of `columns`, which together must be unique.
+
+    `order` names it where a list has several: a cursor of one is refused by the others.
+
+    Raises:
+        BadCursor
+    """
     if cursor is not None:
-        place, after = tuple_(*columns), tuple_(*decode(cursor, types))
+        order_before, *key = decode(cursor, (str, *types))
+        if order_before != order:
+            raise BadCursor(
+                f"The cursor is one of the list by {order_before!r}: go on with that order, or without it."
+            )
+        place, after = tuple_(*columns), tuple_(*key)
         rows = rows.where(place < after if descending else place > after)
-    order = [column.desc() if descending else column.asc() for column in columns]
-    found = list(session.scalars(rows.order_by(*order).limit(limit + 1)))
+    sorted_by = [column.desc() if descending else column.asc() for column in columns]
+    found = list(session.scalars(rows.order_by(*sorted_by).limit(limit + 1)))
     items = found[:limit]
     if len(found) <= limit:
         return Page(items, None)
     last = items[-1]
-    return Page(items, encode(tuple(getattr(last, column.key) for column in columns)))
+    return Page(items, encode((order, *(getattr(last, column.key) for column in columns))))

@@ -57,6 +57,8 @@ def again(db: Database, project_id: str, job_id: str) -> NewJob:
         labels=job.labels,
         plan=job.plan,
         priority=job.priority,
+        work_macs=job.work_macs,
+        max_runtime_seconds=job.max_runtime_seconds,
     )
 
 

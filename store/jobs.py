@@ -1,15 +1,14 @@
 """A user's side of a job: submit it, look at it, stop it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from abcore.specs.runs import DistillRun
-from store.cursors import Page, paginate
 from store.database import Database
 from store.errors import (
     Conflict,
@@ -20,7 +19,7 @@ from store.errors import (
     NotPaused,
     NotReady,
 )
-from store.models import Dataset, Job, JobKind, JobState, Json, StopRequest, Teacher
+from store.models import Dataset, Job, JobState, Json, StopRequest, Teacher
 from store.moves import NEXT, Fence, NewEvent, change, create_job, move
 
 Upload = TypeVar("Upload", Teacher, Dataset)
@@ -31,7 +30,8 @@ WAITING = "Waiting for a worker."
 class NewJob:
     """A distillation as accepted: `spec` is what its user sent, `run` what a child will be given.
 
-    `idempotency_hash` is the hex sha256 of the request's body, given together with `idempotency_key`.
+    `work_macs` are the multiply-accumulates of its training. `idempotency_hash` is the hex sha256 of the request's
+    body, given together with `idempotency_key`.
     """
 
     project_id: str
@@ -43,6 +43,9 @@ class NewJob:
     labels: dict[str, str] = field(default_factory=dict)
     plan: Json | None = None
     priority: int = 0
+    work_macs: float | None = None
+    max_runtime_seconds: int | None = None
+    sweep_id: str | None = None
     idempotency_key: str | None = None
     idempotency_hash: str | None = None
 
@@ -66,9 +69,7 @@ def submit(db: Database, new: NewJob) -> Submitted:
         with db.write() as session:
             if earlier := _earlier(session, new.project_id, new.idempotency_key, new.idempotency_hash):
                 return Submitted(earlier, replayed=True)
-            require_ready(session, Teacher, "teacher", new.project_id, new.teacher_id)
-            require_ready(session, Dataset, "dataset", new.project_id, new.dataset_id)
-            return Submitted(_insert(session, new), replayed=False)
+            return Submitted(insert_job(session, new), replayed=False)
     except IntegrityError:
         # On PostgreSQL a concurrent duplicate is seen only when the unique index refuses ours.
         with db.read() as session:
@@ -98,86 +99,6 @@ def get(db: Database, project_id: str, job_id: str) -> Job:
     """
     with db.read() as session:
         return find_job(session, project_id, job_id)
-
-
-@dataclass(frozen=True)
-class JobFilter:
-    """Which jobs a list shows; what is None or empty does not matter. Times are UNIX seconds."""
-
-    kind: JobKind = "distill"
-    states: Sequence[JobState] = ()
-    teacher_id: str | None = None
-    dataset_id: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    created_from: float | None = None
-    created_before: float | None = None
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """As conditions on a job."""
-        conditions = [Job.kind == self.kind]
-        if self.states:
-            conditions.append(Job.state.in_(self.states))
-        if self.teacher_id is not None:
-            conditions.append(Job.teacher_id == self.teacher_id)
-        if self.dataset_id is not None:
-            conditions.append(Job.dataset_id == self.dataset_id)
-        conditions += [Job.labels[key].as_string() == value for key, value in self.labels.items()]
-        if self.created_from is not None:
-            conditions.append(Job.created_at >= self.created_from)
-        if self.created_before is not None:
-            conditions.append(Job.created_at < self.created_before)
-        return conditions
-
-
-def list_jobs(
-    db: Database,
-    project_id: str,
-    shown: JobFilter | None = None,
-    *,
-    oldest_first: bool = False,
-    limit: int = 20,
-    cursor: str | None = None,
-) -> Page[Job]:
-    """Return a page of jobs, newest first unless asked otherwise.
-
-    Raises:
-        BadCursor
-    """
-    rows = select(Job).where(Job.project_id == project_id, *(shown or JobFilter()).conditions())
-    with db.read() as session:
-        return paginate(
-            session,
-            rows,
-            (Job.created_at, Job.id),
-            (float, str),
-            limit=limit,
-            cursor=cursor,
-            descending=not oldest_first,
-        )
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What a job that succeeded was, and what came of it."""
-
-    id: str
-    run: Json
-    plan: Json | None
-    report: Json | None
-    dataset: Json | None
-
-
-def newest_successes(db: Database, project_id: str, limit: int = 8) -> list[Ended]:
-    """Return the newest distillations that succeeded, each with its dataset's report, deleted or not."""
-    rows = (
-        select(Job.id, Job.run, Job.plan, Job.report, Dataset.report)
-        .join(Dataset, Dataset.id == Job.dataset_id)
-        .where(Job.project_id == project_id, Job.kind == "distill", Job.state == "succeeded")
-        .order_by(Job.created_at.desc(), Job.id.desc())
-        .limit(limit)
-    )
-    with db.read() as session:
-        return [Ended(*row) for row in session.execute(rows)]
 
 
 def request_cancel(db: Database, project_id: str, job_id: str) -> Job:
@@ -293,7 +214,14 @@ def require_ready(
         )
 
 
-def _insert(session: Session, new: NewJob) -> Job:
+def insert_job(session: Session, new: NewJob) -> Job:
+    """Queue a job in the caller's transaction.
+
+    Raises:
+        NotFound, NotReady: of the teacher or the dataset.
+    """
+    require_ready(session, Teacher, "teacher", new.project_id, new.teacher_id)
+    require_ready(session, Dataset, "dataset", new.project_id, new.dataset_id)
     return create_job(
         session,
         WAITING,
@@ -307,6 +235,10 @@ def _insert(session: Session, new: NewJob) -> Job:
         plan=new.plan,
         teacher_id=new.teacher_id,
         dataset_id=new.dataset_id,
+        method=new.run.recipe.method.name,
+        work_macs=new.work_macs,
+        max_runtime_seconds=new.max_runtime_seconds,
+        sweep_id=new.sweep_id,
         idempotency_key=new.idempotency_key,
         idempotency_hash=new.idempotency_hash,
     )

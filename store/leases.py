@@ -89,8 +89,8 @@ def claim(db: Database, worker_id: str, lease_seconds: float) -> Lease | None:
         return Lease(job, job.lease_epoch, worker_id)
 
 
-def renew(db: Database, lease: Lease, lease_seconds: float) -> Directive:
-    """Extend a lease, and hear what its user wants.
+def renew(db: Database, lease: Lease, lease_seconds: float, attempt_seconds: float = 0.0) -> Directive:
+    """Extend a lease, write down how long the attempt's child has run by now, and hear what its user wants.
 
     Raises:
         LeaseLost: the job was taken back; kill its child.
@@ -99,7 +99,10 @@ def renew(db: Database, lease: Lease, lease_seconds: float) -> Directive:
         row = session.execute(
             update(Job)
             .where(lease.fence.holds())
-            .values(lease_expires_at=unix_now() + lease_seconds)
+            .values(
+                lease_expires_at=unix_now() + lease_seconds,
+                run_seconds=lease.job.run_seconds + attempt_seconds,
+            )
             .returning(Job.stop_requested)
         ).one_or_none()
         if row is None:

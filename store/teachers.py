@@ -38,6 +38,7 @@ def train(
     run: TrainTeacherRun,
     spec: Json,
     plan: Json,
+    work_macs: float,
 ) -> Teacher:
     """Announce a teacher and queue the job that trains it; the caller rings the `Doorbell` then.
 
@@ -66,6 +67,7 @@ def train(
             spec=spec,
             run=run.model_dump(mode="json"),
             plan=plan,
+            work_macs=work_macs,
             teacher_id=teacher.id,
             dataset_id=dataset_id,
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from store.columns import unix_now
@@ -58,12 +58,6 @@ def why_waiting(db: Database, job: Job, silence_seconds: float) -> Waiting | Non
         place = _look_around(session, job, silence_seconds)
     code, message, until = next(found for check in _CHECKS if (found := check(place)) is not None)
     return Waiting(code, message, until, place.ahead, place.crew.workers, place.crew.slots, place.busy)
-
-
-def queued_before(db: Database, priority: int) -> int:
-    """How many jobs would be taken before a new one of this priority."""
-    with db.read() as session:
-        return _queued(session, Job.priority >= priority)
 
 
 def _look_around(session: Session, job: Job, silence_seconds: float) -> _Place:
@@ -144,17 +138,8 @@ def _jobs(count: int) -> str:
 
 
 def _jobs_before(session: Session, job: Job) -> int:
-    """How many jobs are taken before this queued one, of whatever project, in the caller's transaction."""
-    return _queued(session, _sooner_than(job))
-
-
-def _sooner_than(job: Job) -> ColumnElement[bool]:
-    """The condition under which a queued job is taken before this one."""
-    return (Job.priority > job.priority) | (
+    sooner = (Job.priority > job.priority) | (
         (Job.priority == job.priority)
         & ((Job.created_at < job.created_at) | ((Job.created_at == job.created_at) & (Job.id < job.id)))
     )
-
-
-def _queued(session: Session, sooner: ColumnElement[bool]) -> int:
     return session.scalar(select(func.count()).select_from(Job).where(Job.state == "queued", sooner)) or 0

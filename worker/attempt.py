@@ -1,6 +1,7 @@
 """One attempt at one job: from its claim to an outcome in the store."""
 
 import logging
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -29,7 +30,7 @@ RELAY_SECONDS = 0.5
 LATE_SIGNAL_SECONDS = 1.0
 STOPPING = "Its worker was stopped in good order."
 
-Stop = Literal["cancel", "pause", "shutdown"]
+Stop = Literal["cancel", "pause", "time", "shutdown"]
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
@@ -96,11 +97,12 @@ class Attempt:
         if group is not None:
             shop.answers.lend(group, workspace.root / FOLDER)
         if self._should_stop():
-            return self._give_back()
+            return self._stopped()
         child = shop.guardian.start(workspace, self._lease.job.run, self._slot)
         try:
             self._heartbeat.guard(child)
             code = self._watch(child, relay)
+            self._commit(self._heartbeat.child_ended)
             self._commit(relay.pump)
         except BrokenProtocol as error:
             child.kill()
@@ -137,6 +139,8 @@ class Attempt:
                 self._asked_to_stop = "cancel"
             case Directive.PAUSE:
                 self._asked_to_stop = "pause"
+            case Directive.CONTINUE if self._seconds_left() <= 0:
+                self._asked_to_stop = "time"
             case Directive.CONTINUE if self._stopping.is_set():
                 self._asked_to_stop = "shutdown"
         return self._asked_to_stop is not None
@@ -151,10 +155,10 @@ class Attempt:
             problems = relay.problems
             return self._commit(lambda: leases.fail(self._db, self._lease, problems))
         if self._asked_to_stop is not None:
-            return self._give_back()
+            return self._stopped()
         # A signal to the whole service reaches the child at once, and us perhaps a moment later.
         if code == ExitCode.INTERRUPTED and self._stopping.wait(LATE_SIGNAL_SECONDS):
-            return self._give_back()
+            return self._stopped()
         return self._crash(_how_it_ended(code), log_tail(workspace))
 
     def _finish(self, workspace: Workspace) -> Job:
@@ -162,9 +166,20 @@ class Attempt:
         published = publish(self._workshop.blobs, self._lease, workspace, result)
         return self._commit(lambda: leases.finish(self._db, self._lease, result.report, published))
 
-    def _give_back(self) -> Job:
+    def _seconds_left(self) -> float:
+        """How long the job may still run, by this machine's monotonic clock and what earlier attempts took."""
+        job = self._lease.job
+        if job.max_runtime_seconds is None:
+            return math.inf
+        return job.max_runtime_seconds - job.run_seconds - self._heartbeat.attempt_seconds
+
+    def _stopped(self) -> Job:
+        """Write down that the child ended because it was asked to."""
         if self._asked_to_stop == "cancel":
             return self._commit(lambda: leases.acknowledge_cancel(self._db, self._lease))
+        if self._asked_to_stop == "time":
+            problem = _out_of_time(self._lease.job)
+            return self._commit(lambda: leases.fail(self._db, self._lease, [problem]))
         return self._commit(lambda: leases.requeue(self._db, self._lease, STOPPING))
 
     def _crash(self, problem: Problem, tail: str) -> Job:
@@ -196,6 +211,16 @@ class Attempt:
             raise
         except Exception as error:  # a job does not fail for its log
             _log.warning("job %s: its log was not kept: %s", self._lease.job.id, error)
+
+
+def _out_of_time(job: Job) -> Problem:
+    return Problem(
+        code="job.max_runtime",
+        message=f"The job was stopped: it had run for {job.max_runtime_seconds} s, its limit over all attempts.",
+        where="max_runtime_seconds",
+        value=job.max_runtime_seconds,
+        allowed=(f"> {job.max_runtime_seconds}", "null"),
+    )
 
 
 def _how_it_ended(code: int) -> Problem:

@@ -33,6 +33,8 @@ class Heartbeat:
         self._valid_until = claimed_at + settings.abandon_seconds
         self._taken_away = False
         self._child: Leashed | None = None
+        self._guarded_at = 0.0
+        self._ended_at: float | None = None
         self._lock = threading.Lock()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat, name=f"heartbeat {lease.job.id}", daemon=True)
@@ -48,10 +50,27 @@ class Heartbeat:
         self._thread.join()
 
     def guard(self, child: Leashed) -> None:
-        """Tie a child's life to the lease."""
+        """Tie the life of a child that was just started to the lease, and count its time from now on."""
         with self._lock:
             self._child = child
+            self._guarded_at = time.monotonic()
             child.keep_until(self._valid_until)
+
+    @property
+    def attempt_seconds(self) -> float:
+        """How long the child has run, or did run."""
+        if self._child is None:
+            return 0.0
+        return (self._ended_at or time.monotonic()) - self._guarded_at
+
+    def child_ended(self) -> None:
+        """Stop counting the child's time, and write it down. Of one whose worker is killed the last beat is lost.
+
+        Raises:
+            LeaseLost
+        """
+        self._ended_at = self._ended_at or time.monotonic()
+        leases.renew(self._db, self._lease, self._settings.lease_seconds, self.attempt_seconds)
 
     def check(self) -> None:
         """Raise LeaseLost where the job is, or may by now be, somebody else's."""
@@ -63,7 +82,9 @@ class Heartbeat:
         while not self._done.wait(wait_seconds):
             asked_at = time.monotonic()
             try:
-                self.directive = leases.renew(self._db, self._lease, self._settings.lease_seconds)
+                self.directive = leases.renew(
+                    self._db, self._lease, self._settings.lease_seconds, self.attempt_seconds
+                )
             except LeaseLost:
                 # At the end of an attempt this is its own doing: the outcome is committed, the lease is over.
                 self._taken_away = True

@@ -7,6 +7,7 @@ from torch import nn
 from abcore.architectures import build_on_meta, resolve_auto
 from abcore.architectures.counting import count_bytes, count_parameters, macs_of
 from abcore.architectures.meta import passing
+from abcore.describe.memory import step_memory
 from abcore.specs.architectures import Ensemble, ModelSpec
 from abcore.specs.refusals import Refusal
 from abcore.specs.reports import ModelDescription, TapPoint
@@ -35,11 +36,15 @@ def describe_model(spec: ModelSpec) -> ModelDescription:
             value=num_macs,
             hint="Use smaller images, or make the network narrower or less deep.",
         )
+    with passing(spec.image):
+        memory = step_memory(model, spec.image)
     return ModelDescription(
         spec=spec,
         num_parameters=count_parameters(model),
         num_macs=num_macs,
         size_bytes=count_bytes(model),
+        activation_bytes=memory.saved_bytes,
+        largest_map_bytes=memory.largest_bytes,
         taps=_taps(spec, recording),
     )
 

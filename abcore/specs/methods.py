@@ -162,5 +162,6 @@ Method = Annotated[
     Field(discriminator="name"),
 ]
 
+MethodName = Literal["ab", "response", "kd", "fitnets", "at", "fsp", "jacobian", "ofd"]
 TRANSFER_METHODS = frozenset({"ab", "response", "fitnets", "fsp"})
 """Names of the methods that act in the transfer phase."""

@@ -33,6 +33,12 @@ class ModelDescription(Spec):
     num_parameters: int = Field(description="Trainable parameters.")
     num_macs: int = Field(description="Multiply-accumulates of one forward pass of one image.")
     size_bytes: int = Field(description="Parameters and buffers in float32.")
+    activation_bytes: int | None = Field(
+        default=None,
+        description="What a training step keeps of one image for its backward pass, in float32. Null in descriptions "
+        "by earlier versions.",
+    )
+    largest_map_bytes: int | None = Field(default=None, description="The largest feature map in it.")
     taps: tuple[TapPoint, ...] = Field(description="Tap points found automatically, shallow to deep.")
 
 

@@ -7,12 +7,14 @@ from abcore.specs.reports import DatasetReport
 from api.auth import Reader
 from api.context import Context, ContextDep
 from api.documentation import refusals
-from api.estimates import phase_estimates, time_estimate
+from api.estimates import phase_estimates, queue_estimate, time_estimate
+from api.memory import memory_estimate
 from api.schemas.estimates import Estimate
 from api.schemas.jobs import JobCreate, JobPlan
 from api.submission import prepare_job
-from store import datasets, jobs, waiting
+from store import datasets
 from store.jobs import NewJob
+from store.speeds import load_before, measured_speed
 
 router = APIRouter(prefix="/v1/jobs:estimate", tags=["jobs"])
 
@@ -29,12 +31,16 @@ async def estimate(body: JobCreate, context: ContextDep, caller: Reader) -> Esti
 
 def _estimate(context: Context, new: NewJob) -> Estimate:
     dataset = datasets.get(context.db, new.project_id, new.dataset_id)
-    plan = JobPlan.model_validate(new.plan)
-    phases = phase_estimates(new.run.recipe, plan, DatasetReport.model_validate(dataset.report))
+    report, plan = DatasetReport.model_validate(dataset.report), JobPlan.model_validate(new.plan)
+    recipe = new.run.recipe
+    phases = phase_estimates(recipe, plan, report)
+    speed = measured_speed(context.db, new.project_id)
+    load = load_before(context.db, new.priority, context.settings.lease_seconds)
     return Estimate(
         plan=plan,
         phases=phases,
-        training=time_estimate(phases, jobs.newest_successes(context.db, new.project_id)),
+        training=time_estimate(phases, speed),
+        queue=queue_estimate(load, speed),
+        memory=memory_estimate(recipe, plan, report),
         student_bytes=dict.fromkeys(new.run.outputs.formats, plan.student.size_bytes),
-        queued_before=waiting.queued_before(context.db, new.priority),
     )

@@ -4,12 +4,13 @@ import asyncio
 import hashlib
 import time
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import StringConstraints
 from starlette.concurrency import run_in_threadpool
 
+from abcore.specs.methods import MethodName
 from api.auth import Reader, Submitter
 from api.context import Context, ContextDep
 from api.documentation import refusals
@@ -18,7 +19,8 @@ from api.schemas.jobs import KINDS, STORED_KINDS, Job, JobCreate, JobKind, JobPa
 from api.submission import prepare_job
 from store import jobs
 from store.errors import NotFound
-from store.jobs import JobFilter, NewJob, Submitted
+from store.job_lists import JobFilter, JobOrder, list_jobs
+from store.jobs import NewJob, Submitted
 from store.models import ENDED
 from store.models import Job as JobRow
 from store.waiting import why_waiting
@@ -74,6 +76,7 @@ def list_(
     caller: Reader,
     kind: JobKind = "distill",
     state: Annotated[list[JobState], Query(max_length=6, description="Any of these.")] = [],  # noqa: B006  # FastAPI copies it
+    method: Annotated[list[MethodName], Query(max_length=8, description="Any of these.")] = [],  # noqa: B006  # as above
     teacher: Annotated[str | None, Query(max_length=40)] = None,
     dataset: Annotated[str | None, Query(max_length=40)] = None,
     label: Annotated[
@@ -82,7 +85,13 @@ def list_(
     ] = [],  # noqa: B006  # as above
     created_from: Annotated[datetime | None, Query(description="At this moment or later.")] = None,
     created_before: datetime | None = None,
-    order: Annotated[Literal["newest", "oldest"], Query(description="Which come first.")] = "newest",
+    order: Annotated[
+        JobOrder,
+        Query(
+            description="Which come first. `priority`: the highest, and the newest of one priority. `ended`: those "
+            "that ended last; jobs that have not ended are not in it."
+        ),
+    ] = "newest",
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[
         str | None, Query(description="`next_cursor` of the page before, with the same filters.")
@@ -92,15 +101,14 @@ def list_(
     shown = JobFilter(
         kind=STORED_KINDS[kind],
         states=state,
+        methods=method,
         teacher_id=teacher,
         dataset_id=dataset,
         labels=dict(pair.split(":", 1) for pair in label),
         created_from=_seconds(created_from),
         created_before=_seconds(created_before),
     )
-    page = jobs.list_jobs(
-        context.db, caller.project_id, shown, oldest_first=order == "oldest", limit=limit, cursor=cursor
-    )
+    page = list_jobs(context.db, caller.project_id, shown, order=order, limit=limit, cursor=cursor)
     return JobPage(
         data=[Job.of(row) for row in page.items],
         has_more=page.next_cursor is not None,

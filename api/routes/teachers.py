@@ -10,7 +10,6 @@ from api.auth import Reader, Submitter
 from api.context import ContextDep
 from api.documentation import UPLOAD, refusals
 from api.problems import Refused
-from api.schemas.jobs import JobPlan
 from api.schemas.uploads import Teacher, TeacherCombine, TeacherCreate, TeacherPage, TeacherTrain
 from api.teachers import prepare_ensemble, prepare_training
 from api.uploads import receive_content
@@ -41,7 +40,7 @@ async def train(body: TeacherTrain, context: ContextDep, caller: Submitter, resp
 
     Watch `GET /v1/jobs/{training_job_id}`; cancelling that job makes the teacher `invalid`.
     """
-    run, description = await prepare_training(context, caller.project_id, body)
+    run, plan, macs = await prepare_training(context, caller.project_id, body)
     row = await run_in_threadpool(
         teachers.train,
         context.db,
@@ -54,7 +53,8 @@ async def train(body: TeacherTrain, context: ContextDep, caller: Submitter, resp
             "recipe": body.recipe.model_dump(mode="json"),
             "outputs": {},
         },
-        plan=JobPlan(student=description).model_dump(mode="json"),
+        plan=plan.model_dump(mode="json"),
+        work_macs=macs,
     )
     await run_in_threadpool(context.doorbell.ring)
     response.headers["Location"] = f"/v1/teachers/{row.id}"

@@ -22,7 +22,36 @@ class TimeEstimate(Answer):
 
     seconds: float | None = Field(description="Null where there is nothing to go by.")
     basis: str
-    jobs: list[str] = Field(description="The jobs whose speed it was taken from.")
+    macs_per_second: float | None
+    jobs: list[str] = Field(description="The jobs of this project whose speed it was taken from.")
+
+
+class QueueEstimate(Answer):
+    """How long the job would wait before it starts, and how that is known."""
+
+    position: int = Field(description="Jobs that would be taken first, of all projects.")
+    running: int
+    workers: int = Field(description="Workers that are alive.")
+    slots: int = Field(description="Jobs that they can run at once.")
+    seconds: float | None = Field(description="Null where it cannot be foretold; `basis` says why.")
+    basis: str
+
+
+class MemoryEstimate(Answer):
+    """What training holds at most: a bound that is reasoned, not measured. All in float32, in bytes."""
+
+    total_bytes: int
+    student_bytes: int = Field(description="Weights, their gradients, and the state of the optimizer.")
+    connector_bytes: int = Field(description="The same of connectors.")
+    activation_bytes: int = Field(
+        description="What the student keeps of the largest batch for the backward pass."
+    )
+    tap_bytes: int = Field(description="What the boundary loss keeps at all taps, of the largest batch.")
+    teacher_bytes: int = Field(
+        description="Its weights, and what a forward pass without gradients holds at once."
+    )
+    dataset_bytes: int = Field(description="All images, a byte a pixel and channel.")
+    basis: str
 
 
 class Estimate(Answer):
@@ -32,7 +61,8 @@ class Estimate(Answer):
     plan: JobPlan
     phases: list[PhaseEstimate]
     training: TimeEstimate
+    queue: QueueEstimate
+    memory: MemoryEstimate
     student_bytes: dict[str, int] = Field(
         description="Size of each output format that was asked for, without headers."
     )
-    queued_before: int = Field(description="Jobs that would be taken first, of all projects.")

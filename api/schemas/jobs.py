@@ -65,6 +65,13 @@ class JobCreate(Body):
     name: Name | None = None
     labels: dict[Label, Label] = Field(default_factory=dict, max_length=32, examples=[{"team": "vision"}])
     priority: int = Field(default=0, ge=-100, le=100, description="Higher goes first.")
+    max_runtime_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        le=31 * 86_400,
+        description="How long it may run, over all attempts; waiting and pauses do not count. When the time is over it "
+        "saves a checkpoint and ends as failed, with the problem `job.max_runtime`. Null: as long as it takes.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -118,6 +125,7 @@ class Job(Answer):
     object: Literal["job"] = "job"
     id: str
     kind: JobKind = Field(description="`teacher.train`: `student` is the teacher's architecture.")
+    method: str | None = Field(description="`recipe.method.name`; null for `teacher.train`.")
     name: str | None
     labels: dict[str, str]
     state: JobState
@@ -148,6 +156,8 @@ class Job(Answer):
     eta_seconds: float | None
     attempts: int
     crashes: int
+    run_seconds: float = Field(description="How long it has run, over all attempts.")
+    max_runtime_seconds: int | None
     problems: list[Problem] | None
     report: DistillReport | None = Field(description="Null for `teacher.train`: the teacher has its report.")
     created_at: Time

@@ -49,6 +49,16 @@ def test_macs_of_a_network_counted_by_hand() -> None:
     assert describe_model(wide_resnet(10, 1, side=8)).num_macs == macs + 64 * 10
 
 
+def test_activations_are_what_autograd_keeps_counted_by_hand() -> None:
+    # Conv 3x3 to 4 maps, batch norm, relu, pooled to one pixel, linear: images, its output, the relu of it, the means.
+    layers = [{"type": "conv", "out_channels": 4}, {"type": "batch_norm"}, {"type": "activation"}]
+    described = describe_model(model({"arch": "layers", "layers": layers}, side=8))
+    floats = 3 * 64 + 4 * 64 + 4 * 64 + 4
+    per_batch = 2 * 4  # the batch norm keeps mean and deviation of each map, of the whole batch
+    assert described.activation_bytes == 4 * floats + 4 * per_batch // 2
+    assert described.largest_map_bytes == 4 * 4 * 64
+
+
 def test_size_is_that_of_the_state_dict() -> None:
     spec = wide_resnet(10, 1)
     tensors = build_model(spec).state_dict().values()

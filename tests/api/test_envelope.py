@@ -82,7 +82,7 @@ def test_a_fault_of_the_service_tells_its_id_and_nothing_else(
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("the secret plan")
 
-    monkeypatch.setattr("store.jobs.list_jobs", broken)
+    monkeypatch.setattr("api.routes.jobs.list_jobs", broken)
     answer = service.client.get("/v1/jobs")
     assert answer.status_code == 500
     assert answer.headers["Content-Type"] == "application/problem+json"

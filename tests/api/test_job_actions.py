@@ -111,12 +111,24 @@ def test_a_list_is_narrowed_down(either: Any, refusal: Refusal) -> None:
     assert ids(teacher=teacher) == [taught["id"]]
     assert ids(state=["cancelled", "failed"]) == [alone["id"]]
     assert ids(state=["cancelled", "queued"]) == both
+    assert ids(method="ab") == both
+    assert ids(method=["kd", "ofd"]) == []
+    assert ids(order="priority") == both
+    assert ids(order="ended") == [alone["id"]]
     assert ids(label="team:a:b") == [alone["id"]]
     assert ids(label=["team:c", "of:x"]) == []
     assert ids(created_from=taught["created_at"]) == [taught["id"]]
     assert ids(created_before=taught["created_at"]) == [alone["id"]]
     first = service.client.get("/v1/jobs", params={"dataset": dataset, "order": "oldest", "limit": 1}).json()
     assert ids(order="oldest", limit=1, cursor=first["next_cursor"]) == [taught["id"]]
+    problem = refusal(
+        service.client.get("/v1/jobs", params={"order": "ended", "cursor": first["next_cursor"]}), 422
+    )
+    assert problem["where"] == "query.cursor"
+    for name, wrong, right in (("method", "abs", "ab"), ("order", "best", "ended")):
+        problem = refusal(service.client.get("/v1/jobs", params={name: wrong}), 422)
+        assert (problem["where"].split(".")[:2], problem["value"]) == (["query", name], wrong)
+        assert right in problem["allowed"]
     problem = refusal(service.client.get("/v1/jobs", params={"label": "team"}), 422)
     assert problem["where"] == "query.label"
     problem = refusal(service.client.get("/v1/jobs", params={"state": "done"}), 422)

@@ -6,9 +6,8 @@ from threading import Barrier
 import pytest
 from sqlalchemy import func, select
 
-from store import datasets, jobs, teachers
+from store import datasets, job_lists, jobs, teachers
 from store.errors import (
-    BadCursor,
     IdempotencyConflict,
     NotCancellable,
     NotFound,
@@ -17,12 +16,8 @@ from store.errors import (
     NotReady,
 )
 from store.jobs import NewJob, submit
-from store.leases import claim, fail, finish
+from store.leases import claim, finish
 from store.models import Job, Project
-
-
-def listed(hand, **shown):
-    return jobs.list_jobs(hand.db, hand.project, jobs.JobFilter(**shown)).items
 
 
 def _count(hand) -> int:
@@ -231,49 +226,10 @@ def test_another_project_sees_and_touches_nothing(hand) -> None:
     for look in (jobs.get, jobs.request_cancel, jobs.request_pause, jobs.resume):
         with pytest.raises(NotFound):
             look(hand.db, "prj_other", job.id)
-    assert jobs.list_jobs(hand.db, "prj_other").items == []
+    assert job_lists.list_jobs(hand.db, "prj_other").items == []
     assert hand.get(job).state == "queued"
 
 
 def test_an_id_that_no_database_can_hold_is_not_found(hand) -> None:
     with pytest.raises(NotFound):
         jobs.get(hand.db, hand.project, "job_\0\ud800")
-
-
-def test_pages_neither_repeat_nor_skip_while_jobs_are_added(hand) -> None:
-    made = [hand.submit().id for _ in range(7)]
-    seen: list[str] = []
-    cursor = None
-    while True:
-        page = jobs.list_jobs(hand.db, hand.project, limit=2, cursor=cursor)
-        seen += [job.id for job in page.items]
-        hand.submit()
-        cursor = page.next_cursor
-        if cursor is None:
-            break
-    assert seen == made[::-1]
-
-
-def test_a_last_page_that_is_full_is_the_last(hand) -> None:
-    for _ in range(4):
-        hand.submit()
-    first = jobs.list_jobs(hand.db, hand.project, limit=2)
-    second = jobs.list_jobs(hand.db, hand.project, limit=2, cursor=first.next_cursor)
-    assert (len(second.items), second.next_cursor) == (2, None)
-
-
-def test_lists_are_filtered_by_state_and_kind(hand, problem) -> None:
-    waiting = hand.submit(priority=-1)
-    failed = hand.submit()
-    fail(hand.db, hand.claim(), [problem])
-    assert [job.id for job in listed(hand, states=["failed"])] == [failed.id]
-    assert [job.id for job in listed(hand, states=["queued"])] == [waiting.id]
-    assert [job.kind for job in listed(hand, kind="verify_dataset")] == ["verify_dataset"]
-
-
-@pytest.mark.parametrize(
-    "cursor", ["", "x", "é", "!!!!", "e30", "WzEsMl0", "WzEuNSwiYSJdICA", "WzEuNSwiYSIsMV0", "/" * 9]
-)
-def test_a_cursor_that_no_page_gave_is_refused(hand, cursor: str) -> None:
-    with pytest.raises(BadCursor, match="next_cursor"):
-        jobs.list_jobs(hand.db, hand.project, cursor=cursor)

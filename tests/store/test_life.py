@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from abcore.events import Metrics, Note
 from abcore.specs.refusals import Problem
-from store import datasets, jobs, leases, progress, webhooks
+from store import datasets, job_lists, jobs, leases, progress, webhooks
 from store.errors import Conflict, LeaseLost, NotCancellable, NotPausable, NotPaused
 from store.leases import Directive, Lease, claim
 from store.models import ENDED, Delivery, Job
@@ -224,7 +224,7 @@ class Life(RuleBasedStateMachine):
 def test_a_jobs_life_keeps_its_promises(hand, examples: int) -> None:
     dataset = datasets.create(hand.db, hand.project, name="d", filename="d.npz")
     hand.submit()
-    jobs.request_cancel(hand.db, hand.project, jobs.list_jobs(hand.db, hand.project).items[0].id)
+    jobs.request_cancel(hand.db, hand.project, job_lists.list_jobs(hand.db, hand.project).items[0].id)
     webhooks.create(hand.db, hand.project, url="https://example.com/", events=list(EVENT_TYPES), most=1)
     machine = type("OneLife", (Life,), {"hand": hand, "some_dataset": dataset})
     run_state_machine_as_test(

@@ -103,7 +103,14 @@ def test_a_verified_upload_is_told_and_its_verification_is_not(hand, told, of, g
 
 def test_of_a_teacher_that_is_trained_here_both_the_job_and_the_teacher_are_told(hand, told) -> None:
     run = TrainTeacherRun(model=hand.model, normalization=hand.run.normalization, recipe=hand.run.recipe)
-    made = {"name": "t", "dataset_id": hand.ready_dataset, "run": run, "spec": {}, "plan": {}}
+    made = {
+        "name": "t",
+        "dataset_id": hand.ready_dataset,
+        "run": run,
+        "spec": {},
+        "plan": {},
+        "work_macs": 1.0,
+    }
     teacher = teachers.train(hand.db, hand.project, **made)
     leases.fail(hand.db, hand.claim(), [PROBLEM])
     states = [f"job.{state}" for state in ("queued", "running", "failed")]

@@ -17,7 +17,7 @@ from abcore.events import (
     Resumed,
     RunStarted,
 )
-from store import jobs, progress
+from store import job_lists, jobs, progress
 from store.errors import BadCursor, NotFound
 from store.leases import renew, requeue
 from store.progress import record
@@ -166,7 +166,7 @@ def test_readers_need_the_project_and_a_good_cursor(hand) -> None:
     for read in (progress.events, progress.metrics):
         with pytest.raises(NotFound):
             read(hand.db, "prj_other", job.id)
-    cursor = jobs.list_jobs(hand.db, hand.project, limit=1).next_cursor
+    cursor = job_lists.list_jobs(hand.db, hand.project, limit=1).next_cursor
     assert cursor is None
     with pytest.raises(BadCursor):
         progress.metrics(hand.db, hand.project, job.id, after="WyJhIiwiYiIsMS41XQ")

@@ -23,6 +23,7 @@ def train(hand):
             dataset_id=dataset_id or hand.ready_dataset,
             run=run,
             spec={"student": {}},
+            work_macs=1.0,
             plan={},
         )
 

@@ -16,6 +16,10 @@ JOBS: dict[str, Code] = {
         "The job crashed three times without getting further.",
         "`value` holds the last lines of its log; mend that, and retry it.",
     ),
+    "job.max_runtime": Code(
+        "The job ran for its max_runtime_seconds, over all attempts, and was stopped.",
+        "Its last checkpoint is kept among its artifacts; run it again with a larger max_runtime_seconds.",
+    ),
     "child.crashed": Code("The job's process ended by itself.", _LOG),
     "child.killed": Code("The job's process was killed, perhaps for lack of memory.", _LOG),
     "child.protocol": Code("The job's process wrote what no job writes.", _LOG),
