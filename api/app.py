@@ -15,6 +15,7 @@ from api.middleware import Envelope
 from api.routes import (
     architectures,
     artifacts,
+    compare,
     datasets,
     deliveries,
     estimates,
@@ -26,6 +27,7 @@ from api.routes import (
     problems,
     recipes,
     stream,
+    sweeps,
     teachers,
     webhooks,
 )
@@ -86,6 +88,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         events,
         metrics,
         artifacts,
+        sweeps,
+        compare,
         architectures,
         recipes,
         webhooks,

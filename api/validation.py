@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
 
 from abcore.specs.codes import CODES
 from abcore.specs.refusals import Problem
@@ -23,7 +24,14 @@ _MOST_VALUE_CHARACTERS = 200
 def problems_of(error: RequestValidationError, request: Request) -> list[Problem]:
     """One problem for each thing that is wrong with a request."""
     found = error.errors()
-    return [_problem(one, error.body, request) for one in found if not _follows(one, found)]
+    model, queries = _body_model(request), _query_names(request)
+    return [_problem(one, error.body, model, queries) for one in found if not _follows(one, found)]
+
+
+def problems_in(error: ValidationError, body: Any, model: type[BaseModel]) -> list[Problem]:
+    """One problem for each thing that is wrong with a body that a route put together itself."""
+    found: list[Any] = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
+    return [_problem(one, body, model, ()) for one in found if not _follows(one, found)]
 
 
 async def refuse_unknown_queries(request: Request) -> None:
@@ -43,7 +51,7 @@ async def refuse_unknown_queries(request: Request) -> None:
         )
 
 
-def _problem(one: Mapping[str, Any], body: Any, request: Request) -> Problem:
+def _problem(one: Mapping[str, Any], body: Any, model: Any, queries: tuple[str, ...]) -> Problem:
     kind = one["type"]
     source, *loc = one["loc"]
     # Of a parameter that may be repeated, pydantic's location also counts which; the caller knows it by its name.
@@ -52,16 +60,13 @@ def _problem(one: Mapping[str, Any], body: Any, request: Request) -> Problem:
     allowed, hint = _allowed(one), None
     match kind:
         case "extra_forbidden":
-            if source == "body":
-                allowed = tuple(fields_at(_body_model(request), loc[:-1], body))
-            else:
-                allowed = _query_names(request)
+            allowed = tuple(fields_at(model, loc[:-1], body)) if source == "body" else queries
             hint = _near(path[-1], allowed) or "Remove it; what is not known is not ignored."
         case "union_tag_invalid" | "union_tag_not_found":
             tag = _QUOTED.findall(one["ctx"]["discriminator"])[0]
             path.append(tag)
             value = value.get(tag) if isinstance(value, dict) else None
-            allowed = allowed or tuple(tags_at(_body_model(request), loc, body, tag))
+            allowed = allowed or tuple(tags_at(model, loc, body, tag))
             hint = _near(value, allowed)
         case "missing" | "json_invalid":
             value = None

@@ -23,12 +23,14 @@ This page is made by `python docs/problems_page.py` from the tables that answers
 AREA_HEADS = {
     "requests": "Codes of requests",
     "specs": "Codes of what was asked for",
+    "sweeps": "Codes of sweeps, comparisons and figures",
     "uploads": "Codes of uploads",
     "jobs": "Codes of jobs",
 }
 AREA_TEXTS = {
     "requests": "The request itself is wrong, may not be made, or comes at the wrong time.",
     "specs": "What it asks for cannot work. Answers of type `invalid`; a job tells only what its weights or images show.",
+    "sweeps": "Answers of type `invalid`.",
     "uploads": "In `problems` of a teacher or dataset that is `invalid`, and `report.warnings` of one that is `ready`.",
     "jobs": "In `problems` of a job that `failed`, and in the events before.",
 }

@@ -26,6 +26,16 @@ def list_(db: Database, project_id: str, job_id: str) -> list[Artifact]:
         return list(session.scalars(rows.order_by(Artifact.lease_epoch, Artifact.name)))
 
 
+def of_jobs(db: Database, job_ids: Sequence[str]) -> dict[str, list[Artifact]]:
+    """Return the files of several jobs, by the job's id."""
+    found: dict[str, list[Artifact]] = {}
+    with db.read() as session:
+        rows = select(Artifact).where(Artifact.job_id.in_(job_ids)).order_by(Artifact.name)
+        for artifact in session.scalars(rows):
+            found.setdefault(artifact.job_id, []).append(artifact)
+    return found
+
+
 def get(db: Database, project_id: str, job_id: str, artifact: str) -> Artifact:
     """Return one file of a job, by its id or its name.
 

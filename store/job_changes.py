@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
 
 from abcore.specs.runs import DistillRun
 from store.database import Database
@@ -59,6 +60,7 @@ def again(db: Database, project_id: str, job_id: str) -> NewJob:
         priority=job.priority,
         work_macs=job.work_macs,
         max_runtime_seconds=job.max_runtime_seconds,
+        sweep_id=job.sweep_id,
     )
 
 
@@ -75,10 +77,15 @@ def delete_job(db: Database, project_id: str, job_id: str) -> list[str]:
         job = find_job(session, project_id, job_id, lock=True)
         if job.state not in ENDED:
             raise NotDeletable(f"Job {job_id} is {job.state}: cancel it first, or wait for its end.")
-        # A teacher that a job made is not the job's any more.
-        mine = Artifact.job_id == job_id, Artifact.blob_key.startswith("jobs/")
-        keys = list(session.scalars(select(Artifact.blob_key).where(*mine)))
-        for table in (Event, Metric, LogChunk, Artifact):
-            session.execute(delete(table).where(table.job_id == job_id))
-        session.execute(delete(Job).where(Job.id == job_id))
-        return keys
+        return forget_job(session, job_id)
+
+
+def forget_job(session: Session, job_id: str) -> list[str]:
+    """Delete the rows of a job that has ended, in the caller's transaction; return its blob keys."""
+    # A teacher that a job made is not the job's any more.
+    mine = Artifact.job_id == job_id, Artifact.blob_key.startswith("jobs/")
+    keys = list(session.scalars(select(Artifact.blob_key).where(*mine)))
+    for table in (Event, Metric, LogChunk, Artifact):
+        session.execute(delete(table).where(table.job_id == job_id))
+    session.execute(delete(Job).where(Job.id == job_id))
+    return keys

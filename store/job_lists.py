@@ -88,3 +88,10 @@ def list_jobs(
             descending=order != "oldest",
             order=order,
         )
+
+
+def find_all(db: Database, project_id: str, job_ids: Sequence[str]) -> list[Job]:
+    """Return those distillations of the project that have these ids, in no order."""
+    rows = select(Job).where(Job.project_id == project_id, Job.kind == "distill", Job.id.in_(job_ids))
+    with db.read() as session:
+        return list(session.scalars(rows))

@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import json
 import time
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated
 
@@ -58,16 +60,7 @@ async def create(
     idempotency_key: IdempotencyKey = None,
 ) -> Job:
     """Queue a distillation. Everything is checked against the very teacher and dataset before it is queued."""
-    body_hash = None
-    if idempotency_key is not None:
-        body_hash = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
-        earlier = await run_in_threadpool(
-            jobs.submitted_before, context.db, caller.project_id, idempotency_key, body_hash
-        )
-        if earlier is not None:
-            return created(response, Submitted(earlier, replayed=True))
-    new = await prepare_job(context, caller.project_id, body, idempotency_key, body_hash)
-    return created(response, await run_in_threadpool(submit, context, new))
+    return await create_once(context, caller.project_id, body, response, idempotency_key, {})
 
 
 @router.get("", operation_id="list_jobs")
@@ -77,6 +70,7 @@ def list_(
     kind: JobKind = "distill",
     state: Annotated[list[JobState], Query(max_length=6, description="Any of these.")] = [],  # noqa: B006  # FastAPI copies it
     method: Annotated[list[MethodName], Query(max_length=8, description="Any of these.")] = [],  # noqa: B006  # as above
+    sweep: Annotated[str | None, Query(max_length=40)] = None,
     teacher: Annotated[str | None, Query(max_length=40)] = None,
     dataset: Annotated[str | None, Query(max_length=40)] = None,
     label: Annotated[
@@ -102,6 +96,7 @@ def list_(
         kind=STORED_KINDS[kind],
         states=state,
         methods=method,
+        sweep_id=sweep,
         teacher_id=teacher,
         dataset_id=dataset,
         labels=dict(pair.split(":", 1) for pair in label),
@@ -161,6 +156,33 @@ def _seconds(moment: datetime | None) -> float | None:
 def _look(context: Context, project_id: str, job_id: str) -> Job:
     row = find(context, project_id, job_id)
     return Job.of(row, why_waiting(context.db, row, context.settings.lease_seconds))
+
+
+async def create_once(
+    context: Context,
+    project_id: str,
+    body: JobCreate,
+    response: Response,
+    idempotency_key: str | None,
+    origin: dict[str, str],
+) -> Job:
+    """Check a job and queue it, once for an idempotency key. `origin`: what else its spec says of where it is from.
+
+    Raises:
+        Refused: it could not work.
+    """
+    body_hash = None
+    if idempotency_key is not None:
+        asked = json.dumps([body.model_dump(mode="json"), origin]) if origin else body.model_dump_json()
+        body_hash = hashlib.sha256(asked.encode()).hexdigest()
+        earlier = await run_in_threadpool(
+            jobs.submitted_before, context.db, project_id, idempotency_key, body_hash
+        )
+        if earlier is not None:
+            return created(response, Submitted(earlier, replayed=True))
+    new = await prepare_job(context, project_id, body, idempotency_key, body_hash)
+    new = replace(new, spec=new.spec | origin)
+    return created(response, await run_in_threadpool(submit, context, new))
 
 
 def submit(context: Context, new: NewJob) -> Submitted:

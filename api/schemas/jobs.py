@@ -95,6 +95,33 @@ class JobUpdate(Body):
     )
 
 
+class JobClone(Body):
+    """What of a job shall be otherwise in its clone; what is left out is the same.
+
+    Objects are merged field by field. A student with an `arch`, or a method or optimizer of another `name`, takes the
+    place of the whole; so does the recipe where a `preset` is given.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"student": {"width": 2}, "recipe": {"finetune": {"epochs": 60}}, "name": "wider"}]
+        }
+    )
+
+    teacher: str | None = None
+    dataset: str | None = None
+    student: dict[str, Any] | None = None
+    preset: PresetName | None = None
+    recipe: dict[str, Any] | None = None
+    outputs: dict[str, Any] | None = None
+    name: Name | None = None
+    labels: dict[Label, Label] | None = Field(
+        default=None, max_length=32, description="In place of all labels."
+    )
+    priority: int | None = Field(default=None, ge=-100, le=100)
+    max_runtime_seconds: int | None = Field(default=None, ge=1, le=31 * 86_400)
+
+
 class JobPlan(Answer):
     """What the job does, known before it was queued. Of a student trained alone only `student`."""
 
@@ -138,6 +165,11 @@ class Job(Answer):
         default=None, description="Why it waits; null in lists, and unless queued or paused."
     )
     retry_of: str | None = Field(default=None, description="The job that this one runs again.")
+    clone_of: str | None = Field(default=None, description="The job that this one was made of, with changes.")
+    sweep: str | None = Field(default=None, description="The sweep that it is one of.")
+    overrides: dict[str, Any] | None = Field(
+        default=None, description="What it has of its own in its sweep, by path."
+    )
     stop_requested: Literal["cancel", "pause"] | None
     priority: int
     teacher: str | None
@@ -172,7 +204,8 @@ class Job(Answer):
         columns |= {"kind": KINDS[row.kind], "report": row.report if row.kind == "distill" else None}
         asked = {"teacher": row.teacher_id, "dataset": row.dataset_id}
         asked |= {part: row.spec[part] for part in ("student", "recipe", "outputs")}
-        asked["retry_of"] = row.spec.get("retry_of")
+        asked |= {origin: row.spec.get(origin) for origin in ("retry_of", "clone_of", "overrides")}
+        asked["sweep"] = row.sweep_id
         place: dict[str, Any] = {"waiting": waiting}
         if waiting is not None and row.state == "queued":
             place["queue_position"] = waiting.jobs_ahead

@@ -24,7 +24,9 @@ def test_a_job_is_paused_and_resumed(either: Any, refusal: Refusal) -> None:
     waits, runs = (service.submit(dataset=dataset, priority=p)["id"] for p in (0, 1))
     lease = service.claim()
     assert act(service, waits, "pause").json()["state"] == "paused"
-    asked = act(service, runs, "pause").json()
+    answer = act(service, runs, "pause")
+    assert (answer.status_code, answer.headers["Location"]) == (202, f"/v1/jobs/{runs}")
+    asked = answer.json()
     assert (asked["state"], asked["stop_requested"]) == ("running", "pause")
     assert leases.renew(service.db, lease, 60) is leases.Directive.PAUSE
     leases.requeue(service.db, lease, "stopped")

@@ -9,7 +9,8 @@ from pydantic import BaseModel, TypeAdapter
 from abcore.specs.architectures import ModelSpec
 from api.app import create_app
 from api.schemas.base import ProblemDocument
-from api.schemas.jobs import JobCreate, JobUpdate
+from api.schemas.jobs import JobClone, JobCreate, JobUpdate
+from api.schemas.sweeps import SweepCreate
 from api.schemas.uploads import DatasetCreate, TeacherCombine, TeacherCreate, TeacherTrain
 from api.schemas.webhooks import SecretRotate, WebhookCreate, WebhookUpdate
 from store.settings import Settings
@@ -22,6 +23,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "create_job": JobCreate,
     "estimate_job": JobCreate,
     "update_job": JobUpdate,
+    "clone_job": JobClone,
+    "create_sweep": SweepCreate,
     "describe_architecture": ModelSpec,
     "create_webhook": WebhookCreate,
     "update_webhook": WebhookUpdate,
@@ -86,6 +89,7 @@ def test_examples_of_fields_are_values_that_the_field_takes(document: dict[str, 
         TeacherCombine,
         DatasetCreate,
         JobCreate,
+        SweepCreate,
         WebhookCreate,
         ProblemDocument,
     ):
