@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from abcore.data.dataset import Split
 from abcore.ingest.archives import Member, check_readable
-from abcore.ingest.collected import Collection, too_large
-from abcore.ingest.images import resize
+from abcore.ingest.collected import Collected, Collection, too_large
+from abcore.ingest.labelling import MOST_CLASSES, Labelling
 from abcore.specs.refusals import Refusal
 
 Array = npt.NDArray[Any]
@@ -38,14 +37,11 @@ _NPZ_NAMES = {
 }
 _CLASS_NAMES = ("classes", "class_names")
 _KNOWN_NAMES = {name for pairs in _NPZ_NAMES.values() for pair in pairs for name in pair} | {*_CLASS_NAMES}
-_MOST_CLASSES = 100_000
 _MOST_NPY_HEADER = 4096
 _MOST_IDX_HEADER = 4 + 4 * 4
 
 
-def read_npz(
-    members: Iterable[Member], image_size: int | None, most_bytes: int
-) -> tuple[dict[str, Split], tuple[str, ...]]:
+def read_npz(members: Iterable[Member], image_size: int | None, most_bytes: int) -> Collected:
     """Read the arrays of an `.npz`: images uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), labels of whole numbers (N,).
 
     Raises:
@@ -77,9 +73,7 @@ def read_npz(
     return _to_splits(pairs, "npz", image_size, most_bytes, given)
 
 
-def read_idx(
-    members: Iterable[Member], image_size: int | None, most_bytes: int
-) -> tuple[dict[str, Split], tuple[str, ...]]:
+def read_idx(members: Iterable[Member], image_size: int | None, most_bytes: int) -> Collected:
     """Read the idx files of an archive: `train-images-idx3-ubyte` and its like, gzipped or not.
 
     Raises:
@@ -174,17 +168,21 @@ def _to_splits(
     image_size: int | None,
     most_bytes: int,
     names: Array | None,
-) -> tuple[dict[str, Split], tuple[str, ...]]:
-    collection = Collection(most_bytes)
-    num_classes = 0
+) -> Collected:
+    collection = Collection(most_bytes, image_size)
+    converted = {}
     for split, (images, labels) in pairs.items():
         images_NHWC = _to_nhwc(images, f"{source}:{split} images")
-        labels_N = _to_labels(labels, len(images_NHWC), f"{source}:{split} labels")
-        num_classes = max(num_classes, int(labels_N.max(initial=-1)) + 1)
-        for pixels, label in zip(images_NHWC, labels_N, strict=True):
-            collection.add(split, int(label), pixels if image_size is None else resize(pixels, image_size))
-    if names is None:
-        return collection.splits(), tuple(str(label) for label in range(num_classes))
+        converted[split] = images_NHWC, _to_labels(labels, len(images_NHWC), f"{source}:{split} labels")
+    num_classes = max(int(labels_N.max(initial=-1)) + 1 for _, labels_N in converted.values())
+    labelling = Labelling(None if names is None else _checked_names(names, num_classes, source))
+    for split, (images_NHWC, labels_N) in converted.items():
+        for pixels, label in zip(images_NHWC, labels_N.tolist(), strict=True):
+            collection.add(split, labelling.number(label, f"{source}:{split} labels"), pixels)
+    return collection.settled(labelling)
+
+
+def _checked_names(names: Array, num_classes: int, source: str) -> tuple[str, ...]:
     if (
         names.ndim != 1
         or names.dtype.kind != "U"
@@ -195,7 +193,7 @@ def _to_splits(
         )
     for name in names.tolist():
         check_readable(name, f"{source}:classes")
-    return collection.splits(), tuple(names.tolist())
+    return tuple(names.tolist())
 
 
 def _to_nhwc(images: Array, where: str) -> Array:
@@ -234,12 +232,12 @@ def _to_labels(labels: Array, num_images: int, where: str) -> Array:
             allowed=(f"whole numbers of shape ({num_images},)",),
             hint="One class index an image, counted from 0; turn one-hot labels into indices with argmax(axis=1).",
         )
-    if num_images and not (labels_N.min() >= 0 and labels_N.max() < _MOST_CLASSES):
+    if num_images and not (labels_N.min() >= 0 and labels_N.max() < MOST_CLASSES):
         raise Refusal(
             "dataset.labels",
             f"{where} go from {labels_N.min()} to {labels_N.max()}",
             where=where,
-            allowed=(f"0 to {_MOST_CLASSES - 1}",),
+            allowed=(f"0 to {MOST_CLASSES - 1}",),
             hint="Count classes from 0.",
         )
     return labels_N.astype(np.int64)

@@ -1,93 +1,121 @@
-"""A dataset's upload, from untrusted bytes to images and labels that fit together, and a report on them."""
+"""A dataset's upload, from untrusted bytes to images and labels that fit together."""
 
-import hashlib
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from abcore.data.dataset import ImageDataset, Split, save_dataset
 from abcore.export import output_file
 from abcore.ingest.archives import Member, tar_members, zip_members
 from abcore.ingest.arrays import IDX_NAME, read_idx, read_npz
-from abcore.ingest.imagefolder import read_imagefolder
+from abcore.ingest.collected import Collected
+from abcore.ingest.imagefolder import place_of, read_imagefolder
+from abcore.ingest.inspection import inspect
 from abcore.ingest.limits import refuse_when_out_of_memory
+from abcore.ingest.parquet import SUFFIX as PARQUET
+from abcore.ingest.parquet import read_parquet_file, read_parquet_files
+from abcore.ingest.samples import write_samples
 from abcore.ingest.signatures import kind_of, looks_like
-from abcore.specs.architectures import ImageShape, Normalization
+from abcore.ingest.webdataset import is_image, is_label, read_webdataset, split_name
 from abcore.specs.refusals import Problem, Refusal
-from abcore.specs.reports import DatasetReport, SplitReport
+from abcore.specs.reports import DatasetFormat
 from abcore.specs.runs import RunResult, VerifyDatasetRun
 
 _SMALLEST, _LARGEST = 4, 1024
-_IMBALANCE = 10
 _HOLDOUT_SEED = 0
-_CHUNK_IMAGES = 4096
-_LEAST_STD = 1e-3
+_READERS: dict[DatasetFormat, Callable[[Iterator[Member], int | None, int], Collected]] = {
+    "imagefolder": read_imagefolder,
+    "npz": read_npz,
+    "idx": read_idx,
+    "webdataset": read_webdataset,
+    "parquet": read_parquet_files,
+}
 
 
 @refuse_when_out_of_memory
 def verify_dataset(run: VerifyDatasetRun, workspace: Path) -> RunResult:
-    """Read `inputs/upload`, write `outputs/dataset.safetensors`.
+    """Read `inputs/upload`, write `outputs/dataset.safetensors` and a sheet of samples.
 
     Raises:
-        Refusal: `archive.*`, `dataset.*`, `npz.*`, `idx.*`: what is wrong, in which file of the upload.
+        Refusal: `archive.*`, `dataset.*` or a format's own: what is wrong, in which file of the upload.
     """
-    upload = workspace / "inputs" / "upload"
-    splits, classes, found_format, warnings = _read(upload, run)
-    splits, held_out = _with_held_out(splits, run.holdout_fraction)
-    _check(splits, classes)
-    report = DatasetReport(
-        format=found_format,
-        image=_image_shape(splits["train"].images),
-        classes=classes,
-        splits={name: _split_report(split, len(classes)) for name, split in splits.items()},
-        normalization=_normalization(splits["train"].images),
-        warnings=(*warnings, *held_out, *_balance_warnings(splits, classes), *_duplicate_warnings(splits)),
+    collected, found_format = _read(workspace / "inputs" / "upload", run)
+    splits, held_out = _with_held_out(collected.splits, run.holdout_fraction)
+    _check(splits, collected.classes)
+    outputs = workspace / "outputs"
+    sheet = write_samples(outputs / "samples.png", splits["train"], collected.classes)
+    warnings = (*collected.warnings, *held_out)
+    report = inspect(splits, collected, found_format, warnings, run.image_size, sheet)
+    save_dataset(outputs / "dataset.safetensors", ImageDataset(splits, report))
+    files = (
+        output_file(outputs / "dataset.safetensors", "dataset", "application/vnd.safetensors"),
+        output_file(outputs / "samples.png", "samples", "image/png"),
     )
-    path = workspace / "outputs" / "dataset.safetensors"
-    save_dataset(path, ImageDataset(splits, report))
-    return RunResult(report=report, files=(output_file(path, "dataset", "application/vnd.safetensors"),))
+    return RunResult(report=report, files=files)
 
 
-def _read(
-    upload: Path, run: VerifyDatasetRun
-) -> tuple[dict[str, Split], tuple[str, ...], Literal["imagefolder", "npz", "idx"], list[Problem]]:
-    """Find the format from the bytes and from the first file's name inside; the upload's own name is only a name."""
+def _read(upload: Path, run: VerifyDatasetRun) -> tuple[Collected, DatasetFormat]:
+    """Find the format from the bytes and from the names inside; the upload's own name is only a name."""
     match kind_of(upload):
         case "zip":
-            members = zip_members(upload)
+            members = zip_members
         case "tar":
-            members = tar_members(upload, gzipped=False)
+            members = partial(tar_members, gzipped=False)
         case "gzip":
-            members = tar_members(upload, gzipped=True)
+            members = partial(tar_members, gzipped=True)
+        case "parquet":
+            return read_parquet_file(upload, run.filename, run.image_size, run.max_bytes), "parquet"
         case _:
             raise Refusal(
                 "dataset.unknown_format",
                 f"{run.filename!r} is no dataset: it looks like {looks_like(upload)}",
                 where="dataset",
-                allowed=(".zip, .tar or .tar.gz of train/CLASS/*", ".npz", "an archive of idx files"),
+                allowed=(
+                    ".zip, .tar or .tar.gz of train/CLASS/*",
+                    ".npz",
+                    "an archive of idx files",
+                    "a WebDataset .tar",
+                    ".parquet with images and labels, or an archive of such files",
+                ),
                 hint="Pack the folder: tar -C FOLDER -czf data.tar.gz train val",
             )
-    first = next(members, None)
-    if first is None:
+    found_format = _format_of(members(upload))
+    return _READERS[found_format](members(upload), run.image_size, run.max_bytes), found_format
+
+
+def _format_of(members: Iterator[Member]) -> DatasetFormat:
+    """Look at names until one tells; the archive is then opened anew, since a stream does not go back."""
+    empty = True
+    images: set[str] = set()
+    labels: set[str] = set()
+    for member in members:
+        empty = False
+        last = PurePosixPath(member.name).name
+        if place_of(member.name):
+            return "imagefolder"
+        if last.endswith(".npy"):
+            return "npz"
+        if IDX_NAME.search(last):
+            return "idx"
+        if last.endswith(PARQUET):
+            return "parquet"
+        key, extension = split_name(member.name)
+        if is_image(extension):
+            images.add(key)
+        elif is_label(extension):
+            labels.add(key)
+        if key in images and key in labels:
+            return "webdataset"
+    if empty:
         raise Refusal(
             "dataset.empty",
             "the archive holds no file",
             where="archive",
             hint="Pack the folder: tar -C FOLDER -czf data.tar.gz train val",
         )
-    everything: Iterator[Member] = chain([first], members)
-    name = PurePosixPath(first.name).name
-    if name.endswith(".npy"):
-        return *read_npz(everything, run.image_size, run.max_bytes), "npz", []
-    if IDX_NAME.search(name):
-        return *read_idx(everything, run.image_size, run.max_bytes), "idx", []
-    splits, classes, warnings = read_imagefolder(everything, run.image_size, run.max_bytes)
-    return splits, classes, "imagefolder", warnings
+    return "imagefolder"
 
 
 def _with_held_out(splits: dict[str, Split], fraction: float) -> tuple[dict[str, Split], list[Problem]]:
@@ -150,65 +178,3 @@ def _check(splits: dict[str, Split], classes: tuple[str, ...]) -> None:
             allowed=(f"{_SMALLEST} to {_LARGEST} pixels a side",),
             hint="Create the dataset with `image_size`.",
         )
-
-
-def _image_shape(images_NCHW: Tensor) -> ImageShape:
-    _, channels, height, width = images_NCHW.shape
-    return ImageShape(channels=channels, height=height, width=width)
-
-
-def _split_report(split: Split, num_classes: int) -> SplitReport:
-    counts = torch.bincount(split.labels, minlength=num_classes).tolist()
-    return SplitReport(num_images=len(split), class_counts=tuple(counts))
-
-
-def _normalization(images_NCHW: Tensor) -> Normalization:
-    """Mean and standard deviation of the training pixels a channel; a constant channel gets a small std, not zero."""
-    num_pixels = images_NCHW.numel() / images_NCHW.shape[1]
-    sums, squares = (torch.zeros(images_NCHW.shape[1], dtype=torch.float64) for _ in range(2))
-    for chunk in torch.split(images_NCHW, _CHUNK_IMAGES):
-        pixels = chunk.double() / 255
-        sums += pixels.sum((0, 2, 3))
-        squares += pixels.square().sum((0, 2, 3))
-    mean = sums / num_pixels
-    std = (squares / num_pixels - mean.square()).clamp(min=0).sqrt().clamp(min=_LEAST_STD)
-    return Normalization(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
-
-
-def _balance_warnings(splits: dict[str, Split], classes: tuple[str, ...]) -> Iterator[Problem]:
-    for name, split in splits.items():
-        counts = torch.bincount(split.labels, minlength=len(classes))
-        if name != "train" and (counts == 0).any():
-            absent = [classes[label] for label in (counts == 0).nonzero().flatten().tolist()]
-            yield Problem(
-                code="dataset.class_missing",
-                message=f"{len(absent)} classes have no image in {name!r}: {', '.join(absent[:5])}",
-                where=f"dataset:{name}",
-                value=absent[:10],
-            )
-        if name == "train" and counts.max() > _IMBALANCE * counts.min():
-            yield Problem(
-                code="dataset.imbalance",
-                message=f"the largest class has {counts.max()} training images and the smallest {counts.min()}",
-                where="dataset:train",
-                value=[int(counts.max()), int(counts.min())],
-            )
-
-
-def _duplicate_warnings(splits: dict[str, Split]) -> Iterator[Problem]:
-    """Equal images in train and in what it is judged by make the judgement too good."""
-    digests = {
-        name: {hashlib.sha256(image).digest() for image in np.ascontiguousarray(split.images.numpy())}
-        for name, split in splits.items()
-    }
-    train = digests.pop("train")
-    for name, others in digests.items():
-        shared = len(train & others)
-        if shared:
-            yield Problem(
-                code="dataset.duplicates",
-                message=f"{shared:,} different images are both in 'train' and in {name!r}",
-                where=f"dataset:{name}",
-                value=shared,
-                hint="Accuracy on that split will look better than it is.",
-            )

@@ -23,12 +23,8 @@ class BrokenImage(Exception):
     """An image file cannot be decoded; the message says why."""
 
 
-def decode(content: bytes, image_size: int | None) -> Pixels:
+def decode(content: bytes) -> Pixels:
     """Decode one image file.
-
-    Args:
-        content: the file's bytes.
-        image_size: if given, the middle square is scaled to this side.
 
     Raises:
         BrokenImage: no known format, too many pixels, or damaged.
@@ -39,7 +35,7 @@ def decode(content: bytes, image_size: int | None) -> Pixels:
                 raise BrokenImage(
                     f"has {image.width}x{image.height} pixels; accepted are 1 to {MOST_PIXELS:,}"
                 )
-            return _to_pixels(image, image_size)
+            return _to_pixels(image)
     except UnidentifiedImageError as error:
         raise BrokenImage("is in none of the formats " + ", ".join(FORMATS)) from error
     except (BrokenImage, MemoryError):
@@ -51,24 +47,24 @@ def decode(content: bytes, image_size: int | None) -> Pixels:
 
 def resize(pixels: Pixels, image_size: int) -> Pixels:
     """Scale the middle square to `image_size` pixels a side, bilinear and antialiased."""
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    return _to_pixels(image, image_size)
+    height, width, channels = pixels.shape
+    if (height, width) == (image_size, image_size):
+        return pixels
+    # The middle square is cut out first: scaled as a whole, a line of pixels would become a wall of them.
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+    box = (left, top, left + side, top + side)
+    scaled = image.resize((image_size, image_size), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(scaled).reshape(image_size, image_size, channels)
 
 
-def _to_pixels(image: Image.Image, image_size: int | None) -> Pixels:
+def _to_pixels(image: Image.Image) -> Pixels:
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # convert() would clip at 255
     elif image.mode in ("I", "F"):
         raise BrokenImage(
             f"has pixels of 32 bits (mode {image.mode}), whose range is unknown; save it with 8 or 16"
         )
-    converted = image.convert("L" if image.mode in _GREY_MODES else "RGB")
-    if image_size is not None and converted.size != (image_size, image_size):
-        # The middle square is cut out first: scaled as a whole, a line of pixels would become a wall of them.
-        width, height = converted.size
-        side = min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
-        box = (left, top, left + side, top + side)
-        converted = converted.resize((image_size, image_size), Image.Resampling.BILINEAR, box=box)
-    pixels = np.asarray(converted)
+    pixels = np.asarray(image.convert("L" if image.mode in _GREY_MODES else "RGB"))
     return pixels[:, :, None] if pixels.ndim == 2 else pixels

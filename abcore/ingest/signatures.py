@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["zip", "tar", "gzip", "safetensors", "pickle", "other"]
+Kind = Literal["zip", "tar", "gzip", "safetensors", "pickle", "parquet", "other"]
 
 _HEAD_BYTES = 512
 _SAFETENSORS_LENGTH_BYTES = 8
@@ -19,7 +19,6 @@ _KNOWN = (
     (b"7z\xbc\xaf", "a 7z archive"),
     (b"Rar!", "a RAR archive"),
     (b"\x93NUMPY", "a single .npy array"),
-    (b"PAR1", "a parquet file"),
     (b"GGUF", "a GGUF model"),
     (b"\x7fELF", "an executable program"),
     (b"MZ", "an executable program"),
@@ -33,6 +32,8 @@ def kind_of(path: Path) -> Kind:
         return "zip"
     if head.startswith(b"\x1f\x8b"):
         return "gzip"
+    if head.startswith(b"PAR1"):
+        return "parquet"
     if head[257:262] == b"ustar":
         return "tar"
     if head[_SAFETENSORS_LENGTH_BYTES : _SAFETENSORS_LENGTH_BYTES + 1] == b"{":
@@ -61,6 +62,8 @@ def looks_like(path: Path) -> str:
             return "a safetensors file"
         case "pickle":
             return "a pickle"
+        case "parquet":
+            return "a parquet file"
         case _:
             return _text_or_not(head)
 

@@ -60,20 +60,74 @@ class DistillationPlan(Spec):
 
 
 class SplitReport(Spec):
-    """One split of a dataset: how many images, and how many of each class."""
+    """One split of a dataset. `mean` and `std` are of its pixels a channel, in the [0, 1] range."""
 
     num_images: int
-    class_counts: tuple[int, ...]
+    class_counts: tuple[int, ...] = Field(description="Images of each class, in the order of `classes`.")
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+class FoundSize(Spec):
+    """A size that images had as they came, before any scaling."""
+
+    width: int
+    height: int
+    num_images: int
+
+
+class ImagePlace(Spec):
+    """One image of a verified dataset."""
+
+    split: str
+    index: int = Field(description="From 0, in the order of the split.")
+    label: int
+
+
+class Duplicates(Spec):
+    """Images that are equal in every pixel, after scaling."""
+
+    within: dict[str, int] = Field(
+        description="By split: images that repeat an earlier one of the same split."
+    )
+    across: dict[str, int] = Field(
+        description="By two splits (`train+test`): different images that are in both."
+    )
+    other_label: int = Field(description="Different images that are there under two labels or more.")
+    examples: tuple[tuple[ImagePlace, ...], ...] = Field(
+        description="A few groups of equal images: first those under two labels, then those in two splits."
+    )
+
+
+class SampleSheet(Spec):
+    """`GET /v1/datasets/{id}/samples`: a PNG of training images, a row for each class that is shown."""
+
+    rows: tuple[int, ...] = Field(description="Class of each row, from the top.")
+    columns: int = Field(description="Images of a row at most.")
+    tile_width: int = Field(description="Pixels; the first tile begins at 0, 0, and tiles touch.")
+    tile_height: int
+
+
+DatasetFormat = Literal["imagefolder", "npz", "idx", "webdataset", "parquet"]
 
 
 class DatasetReport(Spec):
-    """What verification found in a dataset. `mean` and `std` are of the training split, in the [0, 1] pixel range."""
+    """What verification found in a dataset. `normalization` is that of the training split."""
 
-    format: Literal["imagefolder", "npz", "idx"]
+    format: DatasetFormat
     image: ImageShape
     classes: tuple[str, ...]
     splits: dict[str, SplitReport]
     normalization: Normalization
+    found_sizes: tuple[FoundSize, ...] = Field(
+        default=(), description="The commonest sizes of the images as they came, at most 10."
+    )
+    num_found_sizes: int = Field(default=0, description="How many different sizes there were.")
+    imbalance: float | None = Field(
+        default=None, description="Training images of the largest class over those of the smallest."
+    )
+    duplicates: Duplicates | None = None
+    samples: SampleSheet | None = None
     warnings: tuple[Problem, ...] = ()
 
 
@@ -120,7 +174,7 @@ class OutputFile(Spec):
     """A file that a run leaves in `outputs/`, to be published."""
 
     name: str = Field(description="File name; also its name as an artifact.")
-    kind: Literal["student", "report", "teacher", "dataset", "log"]
+    kind: Literal["student", "report", "teacher", "dataset", "samples", "log"]
     media_type: str
     size_bytes: int
     sha256: str
