@@ -14,7 +14,7 @@ from abcore.atomic import write_atomically
 from abcore.specs.architectures import ModelSpec, Normalization
 from abcore.specs.reports import DistillReport, OutputFile
 
-OutputKind = Literal["student", "report", "teacher", "dataset", "log"]
+OutputKind = Literal["student", "report", "teacher", "dataset", "samples", "log"]
 
 _LENGTH_BYTES = 8
 

@@ -1,9 +1,12 @@
 """Datasets: labelled images that users upload."""
 
+from sqlalchemy import select
+
 from abcore.specs.runs import VerifyDatasetRun
 from store.database import Database
+from store.errors import NotFound
 from store.ids import new_id
-from store.models import Dataset, Job
+from store.models import Artifact, Dataset, Job
 from store.uploads import Uploads
 
 
@@ -27,6 +30,24 @@ def create(
     with db.write() as session:
         session.add(dataset)
     return dataset
+
+
+def samples(db: Database, project_id: str, dataset_id: str) -> Artifact:
+    """Return the sheet of samples that the dataset's verification made.
+
+    Raises:
+        NotFound: there is no such dataset, it is not ready, or it was verified before there were such sheets.
+    """
+    get(db, project_id, dataset_id)
+    with db.read() as session:
+        sheet = session.scalar(
+            select(Artifact)
+            .join(Job)
+            .where(Job.dataset_id == dataset_id, Job.kind == "verify_dataset", Artifact.kind == "samples")
+        )
+    if sheet is None:
+        raise NotFound(f"sheet of samples of dataset {dataset_id},", "samples")
+    return sheet
 
 
 def _run_of(dataset: Dataset) -> VerifyDatasetRun:

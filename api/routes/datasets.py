@@ -7,9 +7,11 @@ from fastapi import APIRouter, Query, Request, Response
 from api.auth import Reader, Submitter
 from api.context import ContextDep
 from api.documentation import UPLOAD, refusals
+from api.downloads import RESPONSES, send_artifact
 from api.schemas.uploads import Dataset, DatasetCreate, DatasetPage
 from api.uploads import receive_content
 from store import datasets
+from store.errors import NotFound
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
@@ -51,6 +53,20 @@ def get(dataset_id: str, context: ContextDep, caller: Reader) -> Dataset:
     return Dataset.model_validate(datasets.get(context.db, caller.project_id, dataset_id))
 
 
+@router.head("/{dataset_id}/samples", operation_id="head_dataset_samples", include_in_schema=False)
+@router.get(
+    "/{dataset_id}/samples",
+    operation_id="download_dataset_samples",
+    response_class=Response,
+    responses=RESPONSES
+    | {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+def samples(dataset_id: str, request: Request, context: ContextDep, caller: Reader) -> Response:
+    """Download a sheet of training images, a PNG; `report.samples` says where which class is."""
+    sheet = datasets.samples(context.db, caller.project_id, dataset_id)
+    return send_artifact(request, context.blobs, sheet)
+
+
 @router.put(
     "/{dataset_id}/content",
     status_code=202,
@@ -59,7 +75,7 @@ def get(dataset_id: str, context: ContextDep, caller: Reader) -> Dataset:
     openapi_extra=UPLOAD,
 )
 async def upload(dataset_id: str, request: Request, context: ContextDep, caller: Submitter) -> Dataset:
-    """Send the file as the raw body: a .zip or .tar(.gz) of class folders, an .npz, or an archive of idx files.
+    """Send the file as the raw body: an archive of class folders, WebDataset, .npz, idx files, or parquet.
 
     With `Content-Digest` (or `X-Content-SHA256`) the service checks that it got what was sent. The same content may be
     sent again.
@@ -71,6 +87,11 @@ async def upload(dataset_id: str, request: Request, context: ContextDep, caller:
 @router.delete("/{dataset_id}", status_code=204, operation_id="delete_dataset", responses=refusals(404, 409))
 def delete(dataset_id: str, context: ContextDep, caller: Submitter) -> None:
     """Delete a dataset and its files. Refused while a job that has not ended needs it."""
+    try:
+        keys = [datasets.samples(context.db, caller.project_id, dataset_id).blob_key]
+    except NotFound:
+        keys = []
     row = datasets.delete(context.db, caller.project_id, dataset_id)
-    if row.blob_key is not None:
-        context.blobs.delete(row.blob_key)
+    for key in (*keys, row.blob_key):
+        if key is not None:
+            context.blobs.delete(key)

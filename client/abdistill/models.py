@@ -74,10 +74,46 @@ class DistillationPlan(Answer):
 
 
 class SplitReport(Answer):
-    """One split of a dataset."""
+    """One split of a dataset: images of each class, mean and deviation a channel in the [0, 1] range."""
 
     num_images: int
     class_counts: tuple[int, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+class FoundSize(Answer):
+    """A size that images had as they came."""
+
+    width: int
+    height: int
+    num_images: int
+
+
+class ImagePlace(Answer):
+    """One image of a dataset: `index` counts from 0 within its split."""
+
+    split: str
+    index: int
+    label: int
+
+
+class Duplicates(Answer):
+    """Images that are equal in every pixel: by split, by two splits (`train+test`), under two labels; and examples."""
+
+    within: dict[str, int] = Field(default_factory=dict)
+    across: dict[str, int] = Field(default_factory=dict)
+    other_label: int = 0
+    examples: tuple[tuple[ImagePlace, ...], ...] = ()
+
+
+class SampleSheet(Answer):
+    """How the picture of `datasets.download_samples` is laid out: the class of each row, and the size of a tile."""
+
+    rows: tuple[int, ...]
+    columns: int
+    tile_width: int
+    tile_height: int
 
 
 class DatasetReport(Answer):
@@ -88,6 +124,11 @@ class DatasetReport(Answer):
     classes: tuple[str, ...]
     splits: dict[str, SplitReport]
     normalization: Normalization
+    found_sizes: tuple[FoundSize, ...] = ()
+    num_found_sizes: int = 0
+    imbalance: float | None = None
+    duplicates: Duplicates | None = None
+    samples: SampleSheet | None = None
     warnings: tuple[ProblemItem, ...] = ()
 
 

@@ -177,7 +177,9 @@ class Datasets(UploadedResources[Dataset]):
         progress: Progress | None = None,
         wait: bool = True,
     ) -> Dataset:
-        """Create a dataset, send its file (ImageFolder archive, .npz, or idx files in an archive), wait for its check.
+        """Create a dataset, send its file, wait for its check.
+
+        The file: an archive of class folders, of idx files, of parquet files, or as WebDataset has it; .npz; .parquet.
 
         Raises Rejected where the service finds it unusable.
         """
@@ -187,3 +189,7 @@ class Datasets(UploadedResources[Dataset]):
         )
         uploaded = self.upload(dataset.id, path, progress=progress)
         return self.wait(dataset.id) if wait else uploaded
+
+    def samples(self, dataset_id: str) -> bytes:
+        """A PNG of training images, a row a class; `report.samples` says which. Raises NotFound until it is ready."""
+        return self._transport.request("GET", f"{self._url_path}/{dataset_id}/samples").content

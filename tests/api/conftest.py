@@ -113,8 +113,8 @@ class Service:
         assert lease is not None, "nothing was queued"
         return lease
 
-    def accept(self, report: DatasetReport | None = None) -> None:
-        """Find the upload that waits good."""
+    def accept(self, report: DatasetReport | None = None, samples: bytes | None = None) -> None:
+        """Find the upload that waits good; `samples` is what a dataset shows."""
         lease = self.claim()
         kind = lease.job.kind.removeprefix("verify_")
         found: TeacherReport | DatasetReport
@@ -123,7 +123,10 @@ class Service:
             found = TeacherReport(description=described(model), format="torch", dtype="float32")
         else:
             found = report or dataset_report()
-        leases.finish(self.db, lease, found, [self.file(lease, f"{kind}.safetensors", b"verified", kind)])
+        made = [self.file(lease, f"{kind}.safetensors", b"verified", kind)]
+        if samples is not None:
+            made.append(self.file(lease, "samples.png", samples, "samples"))
+        leases.finish(self.db, lease, found, made)
 
     def reject(self, problem: Problem) -> None:
         """Find the upload that waits unusable."""

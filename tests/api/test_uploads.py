@@ -238,3 +238,21 @@ def _answers(client: httpx.Client) -> bool:
         return client.get("/healthz").status_code == 200
     except httpx.TransportError:
         return False
+
+
+def test_a_dataset_shows_its_samples_until_it_is_deleted(service: Any, refusal: Refusal) -> None:
+    id_ = service.create("dataset")["id"]
+    path = f"/v1/datasets/{id_}/samples"
+    refusal(service.client.get(path), 404, "not-found")
+    service.client.put(f"/v1/datasets/{id_}/content", content=b"images")
+    service.accept(samples=b"a picture")
+    made = files(service)
+    answer = service.client.get(path)
+    assert (answer.content, answer.headers["Content-Type"]) == (b"a picture", "application/octet-stream")
+    assert service.client.get(path, headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
+    assert service.client.head(path).headers["Content-Length"] == "9"
+    with service.client_of(service.key_of_another_project()) as stranger:
+        refusal(stranger.get(path), 404, "not-found")
+    assert service.client.delete(f"/v1/datasets/{id_}").status_code == 204
+    refusal(service.client.get(path), 404, "not-found")
+    assert {file.name for file in made - files(service)} == {"samples.png", "dataset.safetensors"}

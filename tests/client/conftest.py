@@ -24,7 +24,9 @@ from abcore.specs.reports import (
     Accuracy,
     DatasetReport,
     DistillReport,
+    FoundSize,
     ModelDescription,
+    SampleSheet,
     SplitReport,
     TapSimilarity,
     TeacherReport,
@@ -86,10 +88,15 @@ class Backstage:
                 classes=tuple("0123456789"),
                 splits={"train": SplitReport(num_images=100, class_counts=(10,) * 10)},
                 normalization=Normalization(mean=(0.3,), std=(0.4,)),
+                found_sizes=(FoundSize(width=9, height=8, num_images=100),),
+                num_found_sizes=1,
+                imbalance=1.0,
+                samples=SampleSheet(rows=tuple(range(10)), columns=10, tile_width=10, tile_height=10),
             )
-        leases.finish(
-            self.db, lease, report, [self.artifact(lease, f"{kind}.safetensors", kind, b"verified")]
-        )
+        made = [self.artifact(lease, f"{kind}.safetensors", kind, b"verified")]
+        if kind == "dataset":
+            made.append(self.artifact(lease, "samples.png", "samples", b"a picture"))
+        leases.finish(self.db, lease, report, made)
 
     def reject(self) -> None:
         """Find the upload that waits unusable."""

@@ -47,6 +47,12 @@ def test_from_upload_to_student(
     shown = run_cli("datasets", "list").stdout
     assert dataset["id"] in shown
     assert "10 classes" in shown
+    shown = run_cli("datasets", "show", dataset["id"]).stdout
+    assert "9x8 (100)" in shown
+    assert "0 10, 1 10" in shown
+    picture = tmp_path / "samples.png"
+    assert run_cli("datasets", "samples", dataset["id"], "-o", picture).returncode == 0
+    assert picture.read_bytes() == b"a picture"
     submitted = run_cli("jobs", "submit", "--dataset", dataset["id"], *ALONE, "--label", "of=tests", "--json")
     assert submitted.returncode == 0, submitted.stderr
     job = json.loads(submitted.stdout)

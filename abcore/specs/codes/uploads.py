@@ -85,6 +85,40 @@ ARCHIVES: dict[str, Code] = {
         "An idx file is missing.", "Pack all four files, under their usual names, into one archive."
     ),
     "idx.bad_array": Code("An idx file cannot be read.", "Send the original idx files."),
+    "webdataset.incomplete": Code(
+        "A sample has an image and no label, or a label and no image.",
+        "The files of a sample follow each other: tar --sort=name.",
+    ),
+    "webdataset.several_images": Code(
+        "A sample has two images.", "Leave out masks and second views, or give them keys of their own."
+    ),
+    "webdataset.bad_label": Code(
+        "A label's file does not hold one.", 'KEY.cls: a whole number; KEY.json: {"label": number or name}.'
+    ),
+    "parquet.damaged": Code("A parquet file cannot be read, or is encrypted.", _AGAIN),
+    "parquet.columns": Code(
+        "A parquet file has no column of images or none of labels.",
+        "Call them `image` (bytes, or a struct that has them) and `label` (a whole number or a string).",
+    ),
+    "parquet.class_names": Code(
+        "The class names in the schema's metadata are not different strings.",
+        "Write the file again with datasets.ClassLabel(names=[...]).",
+    ),
+    "parquet.classes_differ": Code(
+        "Parquet files of one archive name different classes.", "All shards of a dataset have one schema."
+    ),
+    "parquet.no_label": Code("A row has no label.", "Leave out rows without a label."),
+    "parquet.too_many_rows": Code(
+        "A parquet file claims more rows or row groups than are accepted.", "Split the dataset."
+    ),
+    "parquet.forged": Code(
+        "A parquet file claims more bytes than it has.",
+        "Write the file again; it is damaged or made by hand.",
+    ),
+    "parquet.bomb": Code(
+        "The images of a parquet file unfold to many times their compressed size.",
+        "Write the image column without compression: images are compressed already.",
+    ),
 }
 DATASETS: dict[str, Code] = {
     "dataset.unknown_format": Code(
@@ -99,9 +133,7 @@ DATASETS: dict[str, Code] = {
         "No image lies in SPLIT/CLASS/.",
         "Put every image into train/CLASS/, and into val/CLASS/ or test/CLASS/.",
     ),
-    "dataset.too_many_classes": Code(
-        "It has more class folders than are accepted.", "A folder for each class, not for each image."
-    ),
+    "dataset.too_many_classes": Code("It has more classes than are accepted.", "A class has many images."),
     "dataset.one_class": Code("All images are of one class.", "Send at least two classes."),
     "dataset.class_without_training_images": Code(
         "A class has no training image.",
@@ -125,7 +157,8 @@ DATASETS: dict[str, Code] = {
         "Pixels are no whole numbers from 0 to 255.", "Send uint8; normalisation comes later."
     ),
     "dataset.labels": Code(
-        "Labels are no class indices, or not one an image.", "One whole number an image, counted from 0."
+        "Labels are no class indices, not one an image, or names among numbers.",
+        "One whole number an image, counted from 0; or one name an image.",
     ),
     "upload.too_large_to_read": Code(
         "Reading it takes more memory than a verification may use.",
@@ -148,7 +181,26 @@ WARNINGS: dict[str, Code] = {
         "Remove them: accuracy on that split will look better than it is.",
     ),
     "dataset.ignored_files": Code(
-        "Files that are no images in class folders were left out.", "Nothing, if they were not meant."
+        "Files that are neither images nor labels were left out.", "Nothing, if they were not meant."
+    ),
+    "dataset.repeated": Code(
+        "Images of a split repeat others of it.", "Leave the copies out, unless they shall weigh more."
+    ),
+    "dataset.other_label": Code(
+        "Equal images are there under different labels.",
+        "Correct them; `duplicates.examples` names some.",
+    ),
+    "dataset.tiny_classes": Code(
+        "Some class has very few training images.", "Add images of it, or merge it with another."
+    ),
+    "dataset.small_split": Code(
+        "A split to evaluate on has few images, so that chance decides much.", "Send more of them."
+    ),
+    "dataset.blank_images": Code(
+        "Images are of one colour, or nearly.", "Leave them out, if they show nothing."
+    ),
+    "dataset.enlarged": Code(
+        "Images were smaller than `image_size` and were enlarged.", "A smaller image_size shows the same."
     ),
 }
 UPLOADS: dict[str, Code] = CHECKPOINTS | ARCHIVES | DATASETS | WARNINGS

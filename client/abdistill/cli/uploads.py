@@ -11,7 +11,8 @@ from abdistill.cli import parsing
 from abdistill.cli.rendering import print_fields, print_json, print_list, size, state, summary
 from abdistill.cli.session import JsonOption, TimeoutOption, client_of, out
 from abdistill.cli.transfers import spinner, transfer_bar
-from abdistill.models import Dataset, Teacher
+from abdistill.errors import ConfigurationError
+from abdistill.models import Dataset, DatasetReport, Teacher, TeacherReport
 from abdistill.uploaded import Datasets, Teachers
 
 teachers = typer.Typer(no_args_is_help=True, help="Trained networks that students learn from.")
@@ -114,7 +115,7 @@ def add_dataset(
     timeout: TimeoutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Upload a dataset: an ImageFolder archive (.zip, .tar, .tar.gz), an .npz, or idx files in an archive."""
+    """Upload a dataset: an archive of class folders, of idx files, of parquet files, or WebDataset; .npz; .parquet."""
     resources = client_of(context).datasets
     with transfer_bar(f"uploading {file.name}") as progress:
         dataset = resources.add(
@@ -169,6 +170,21 @@ def show_dataset(context: typer.Context, dataset_id: str, as_json: JsonOption = 
     _show(client_of(context).datasets.get(dataset_id), as_json=as_json)
 
 
+@datasets.command("samples")
+def samples(
+    context: typer.Context,
+    dataset_id: str,
+    target: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")] = Path("samples.png"),
+) -> None:
+    """Fetch a picture of some training images, a row a class."""
+    content = client_of(context).datasets.samples(dataset_id)
+    try:
+        target.write_bytes(content)
+    except OSError as error:
+        raise ConfigurationError(f"{target} cannot be written: {error.strerror}") from error
+    out.print(str(target), markup=False)
+
+
 def _show(resource: Teacher | Dataset, *, as_json: bool) -> None:
     if as_json:
         print_json(resource)
@@ -181,12 +197,40 @@ def _show(resource: Teacher | Dataset, *, as_json: bool) -> None:
             "contents": summary(resource) or None,
             "size": size(resource.size_bytes),
             "sha256": resource.sha256,
+            **_findings(resource.report),
         }
     )
     for problem in resource.problems:
         out.print(f"- {problem}", markup=False)
     for warning in resource.report.warnings if resource.report else ():
         out.print(f"warning: {warning}", markup=False)
+
+
+def _findings(report: DatasetReport | TeacherReport | None) -> dict[str, object]:
+    """What a report says that `summary` does not."""
+    if isinstance(report, TeacherReport):
+        return {
+            "MACs": f"{report.description.num_macs:,}",
+            "taps": ", ".join(tap.name for tap in report.description.taps) or None,
+            "renamed": "; ".join(report.renames) or None,
+        }
+    if report is None:
+        return {}
+    sizes = [f"{size.width}x{size.height} ({size.num_images:,})" for size in report.found_sizes[:3]]
+    more = ", ..." if report.num_found_sizes > len(sizes) else ""
+    return {
+        "format": report.format,
+        "found": ", ".join(sizes) + more or None,
+        "imbalance": None if report.imbalance is None else f"{report.imbalance:.1f}",
+        **{
+            f"{name} a class": ", ".join(
+                f"{label} {count:,}"
+                for label, count in zip(report.classes[:10], split.class_counts, strict=False)
+            )
+            + (", ..." if len(report.classes) > 10 else "")
+            for name, split in report.splits.items()
+        },
+    }
 
 
 def _numbers(text: str) -> list[float]:
