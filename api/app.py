@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
 
-from api import documentation
+from api import documentation, openapi
 from api import problems as refusals
 from api.context import Context
 from api.delivery.deliverer import Deliverer
@@ -18,6 +18,7 @@ from api.routes import (
     compare,
     datasets,
     deliveries,
+    docs,
     estimates,
     events,
     health,
@@ -37,11 +38,6 @@ from store.blobs import open_blobs
 from store.database import Database
 from store.queue import Doorbell
 from store.settings import Settings, get_settings
-
-DESCRIPTION = """Distillation as a service. Send a trained *teacher* checkpoint, a dataset, and the *student* that you
-want; get back a student that has learnt where the teacher's activation boundaries lie (arXiv 1811.03233).
-
-Every refusal is a problem document (RFC 9457) that names the field, what was wrong, and what is allowed."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -73,11 +69,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             context.doorbell.close()
             context.db.dispose()
 
-    app = FastAPI(title="abdistill", version="0.1.0", description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(**openapi.INFO, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_middleware(Envelope)
     refusals.install(app)
     app.include_router(health.router)
-    app.include_router(problems.router, dependencies=[Depends(refuse_unknown_queries)])
+    app.include_router(
+        problems.router, responses=documentation.refusals(422), dependencies=[Depends(refuse_unknown_queries)]
+    )
     for resource in (
         teachers,
         datasets,
@@ -100,5 +98,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             responses=documentation.EVERY_ROUTE,
             dependencies=[Depends(refuse_unknown_queries)],
         )
-    documentation.document(app)
+    app.include_router(docs.router)
+    docs.serve_assets(app)
+    openapi.complete(app)
     return app

@@ -1,11 +1,8 @@
-"""What FastAPI cannot say by itself in the OpenAPI document: problem documents, and bodies that are no JSON."""
+"""What a route says of itself that FastAPI cannot see: how it refuses, and bodies that are no JSON."""
 
 from typing import Any
 
-from fastapi import FastAPI
-
 from api.problems import MEDIA_TYPE
-from api.schemas.base import ProblemDocument
 
 _WHEN = {
     400: "The body cannot be read, or was cut off",
@@ -20,6 +17,7 @@ _WHEN = {
     415: "The body is not JSON",
     416: "The range begins beyond the end",
     422: "Something in the request is wrong; `errors` says what, where, and what is allowed",
+    500: "The service has a fault of its own; its log has more, by `request_id`",
     503: "The service cannot answer this at the moment; try again after Retry-After seconds",
     507: "The service has no room for the file",
 }
@@ -60,11 +58,3 @@ UPLOAD: dict[str, Any] = {
         },
     ],
 }
-
-
-def document(app: FastAPI) -> None:
-    """Put the problem document's schema, which every route's errors refer to, into the OpenAPI document."""
-    schemas = app.openapi()["components"]["schemas"]
-    mine = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas |= mine.pop("$defs", {})
-    schemas["ProblemDocument"] = mine

@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Sequence
 
+from abcore.events import PhaseName
 from abcore.specs.recipes import Finetune, Recipe, Transfer, num_batches
 from abcore.specs.reports import DatasetReport
 from api.schemas.estimates import PhaseEstimate, QueueEstimate, TimeEstimate
@@ -16,7 +17,7 @@ BACKWARD = 2
 def phase_estimates(recipe: Recipe, plan: JobPlan, dataset: DatasetReport) -> list[PhaseEstimate]:
     """Count what training asks: steps, images, and multiply-accumulates of forward and backward passes."""
     num_images = dataset.splits["train"].num_images
-    phases: list[tuple[str, Transfer | Finetune | None]] = [
+    phases: list[tuple[PhaseName, Transfer | Finetune | None]] = [
         ("transfer", recipe.transfer),
         ("finetune", recipe.finetune),
     ]

@@ -13,7 +13,6 @@ from abcore.specs.refusals import Problem
 from api.problems import Refused, fault
 
 MOST_JSON_BYTES = 2**20
-PAGES = ("/docs", "/redoc")  # the only answers that a browser shall run scripts of
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _log = logging.getLogger("api.access")
 
@@ -40,7 +39,7 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _add_headers(MutableHeaders(scope=message), request_id, scope["path"])
+                _add_headers(MutableHeaders(scope=message), request_id)
             await send(message)
 
         is_upload = scope["method"] == "PUT" and scope["path"].endswith("/content")
@@ -58,13 +57,12 @@ class Envelope:
             _log.info("%s %s %s %.0f ms %s", scope["method"], path, status, milliseconds, request_id)
 
 
-def _add_headers(headers: MutableHeaders, request_id: str, path: str) -> None:
+def _add_headers(headers: MutableHeaders, request_id: str) -> None:
     headers["X-Request-ID"] = request_id
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
     headers["X-Frame-Options"] = "DENY"
-    if not path.startswith(PAGES):
-        headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+    headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
     headers.setdefault("Cache-Control", "no-store")
 
 

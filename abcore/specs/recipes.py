@@ -39,6 +39,7 @@ class Schedule(Spec):
     )
     milestones: tuple[Fraction, ...] = Field(
         default=(0.3, 0.6, 0.8),
+        max_length=32,
         description="For `step`: shares of the phase at which the rate is multiplied by gamma. The paper's.",
     )
     gamma: PositiveFloat = Field(default=0.2, description="For `step`. The paper's.")
@@ -73,11 +74,14 @@ class Augmentation(Spec):
         return bool(self.crop_padding) or self.horizontal_flip
 
 
+TapName = Annotated[str, Field(min_length=1, max_length=300)]
+
+
 class Taps(Spec):
     """Explicit tap points: pre-activation feature maps by module path, shallow to deep, `path` or `path#call`."""
 
-    student: tuple[str, ...] = Field(min_length=1, max_length=32, description="Names in the student.")
-    teacher: tuple[str, ...] = Field(
+    student: tuple[TapName, ...] = Field(min_length=1, max_length=32, description="Names in the student.")
+    teacher: tuple[TapName, ...] = Field(
         min_length=1, max_length=32, description="Names in the teacher, as many; paired in order."
     )
 

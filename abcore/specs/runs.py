@@ -33,7 +33,7 @@ class ExitCode(IntEnum):
 class Outputs(Spec):
     """Which files a job leaves behind besides `report.json`."""
 
-    formats: tuple[Literal["safetensors"], ...] = ("safetensors",)
+    formats: tuple[Literal["safetensors"], ...] = Field(default=("safetensors",), max_length=8)
 
 
 class DistillRun(Spec):

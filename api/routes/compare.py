@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from pydantic import StringConstraints
 
 from abcore.specs.refusals import Problem
 from abcore.specs.reports import DistillReport
@@ -43,7 +44,7 @@ def compare(
         ),
     ] = None,
     metric: Annotated[
-        list[str],
+        list[Annotated[str, StringConstraints(max_length=200)]],
         Query(max_length=8, description="Figures whose curves are shown; may be given several times."),
     ] = CURVES,
     points: Annotated[int, Query(ge=2, le=2000, description="Most epochs of a curve.")] = 200,

@@ -1,13 +1,12 @@
 """`/v1/datasets`: labelled images."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from api.auth import Reader, Submitter
 from api.context import ContextDep
 from api.documentation import UPLOAD, refusals
 from api.downloads import RESPONSES, send_artifact
+from api.paging import Cursor, Limit
 from api.schemas.uploads import Dataset, DatasetCreate, DatasetPage
 from api.uploads import receive_content
 from store import datasets
@@ -35,8 +34,8 @@ def create(body: DatasetCreate, context: ContextDep, caller: Submitter, response
 def list_(
     context: ContextDep,
     caller: Reader,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
 ) -> DatasetPage:
     """List datasets, newest first."""
     page = datasets.list_(context.db, caller.project_id, limit=limit, cursor=cursor)

@@ -1,12 +1,11 @@
 """`/v1/webhooks/{id}/deliveries`: what a webhook was told, and what came of it."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
 from api.auth import Reader, Submitter
 from api.context import ContextDep
 from api.documentation import refusals
+from api.paging import Cursor, Limit
 from api.schemas.webhooks import Delivery, DeliveryPage
 from store import deliveries, webhooks
 
@@ -24,8 +23,8 @@ def list_(
     webhook_id: str,
     context: ContextDep,
     caller: Reader,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
 ) -> DeliveryPage:
     """List what a webhook was told or is to be told, newest first."""
     page = deliveries.list_(context.db, caller.project_id, webhook_id, limit=limit, cursor=cursor)

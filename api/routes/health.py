@@ -4,6 +4,7 @@ import logging
 import socket
 from collections.abc import Callable
 from functools import cache
+from typing import Literal
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Response
@@ -20,7 +21,7 @@ router = APIRouter(tags=["health"])
 class Health(Answer):
     """The process answers."""
 
-    status: str = "ok"
+    status: Literal["ok"] = "ok"
 
 
 class Readiness(Answer):
@@ -30,7 +31,7 @@ class Readiness(Answer):
     when it is asked.
     """
 
-    status: str
+    status: Literal["ok", "not ready"]
     parts: dict[str, str]
 
 

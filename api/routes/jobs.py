@@ -17,6 +17,7 @@ from api.auth import Reader, Submitter
 from api.context import Context, ContextDep
 from api.documentation import refusals
 from api.downloads import matches
+from api.paging import Cursor, Limit
 from api.schemas.jobs import KINDS, STORED_KINDS, Job, JobCreate, JobKind, JobPage, JobState
 from api.submission import prepare_job
 from store import jobs
@@ -86,10 +87,8 @@ def list_(
             "that ended last; jobs that have not ended are not in it."
         ),
     ] = "newest",
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[
-        str | None, Query(description="`next_cursor` of the page before, with the same filters.")
-    ] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
 ) -> JobPage:
     """List jobs."""
     shown = JobFilter(

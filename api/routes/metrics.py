@@ -4,9 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from abcore.events import PhaseName
 from api.auth import Reader
 from api.context import ContextDep
 from api.documentation import refusals
+from api.paging import Cursor
 from api.routes.jobs import find
 from api.schemas.jobs import Metric, MetricPage
 from store import progress
@@ -19,10 +21,10 @@ def list_(
     job_id: str,
     context: ContextDep,
     caller: Reader,
-    name: Annotated[str | None, Query(examples=["eval/top1"])] = None,
-    phase: Annotated[str | None, Query(examples=["finetune"])] = None,
+    name: Annotated[str | None, Query(max_length=200, examples=["eval/top1"])] = None,
+    phase: Annotated[PhaseName | None, Query(examples=["finetune"])] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
-    cursor: str | None = None,
+    cursor: Cursor = None,
 ) -> MetricPage:
     """List figures by phase, name and step."""
     find(context, caller.project_id, job_id)

@@ -1,15 +1,15 @@
 """`/v1/sweeps`: jobs that are queued together, one spec with fields that vary."""
 
 import hashlib
-from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
 from api.auth import Reader, Submitter
 from api.comparisons import best_of, compare_students
 from api.context import Context, ContextDep
 from api.documentation import refusals
+from api.paging import Cursor, Limit
 from api.routes.jobs import IdempotencyKey
 from api.schemas.sweeps import Sweep, SweepCreate, SweepPage, SweepWithJobs
 from api.sweeps import Prepared, prepare_sweep
@@ -65,8 +65,8 @@ async def create(
 def list_(
     context: ContextDep,
     caller: Reader,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
 ) -> SweepPage:
     """List sweeps, newest first, each with the states of its jobs."""
     page = job_sweeps.list_(context.db, caller.project_id, limit=limit, cursor=cursor)

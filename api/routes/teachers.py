@@ -1,14 +1,13 @@
 """`/v1/teachers`: trained networks that students learn from."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from abcore.specs.refusals import Problem, Refusal
 from api.auth import Reader, Submitter
 from api.context import ContextDep
 from api.documentation import UPLOAD, refusals
+from api.paging import Cursor, Limit
 from api.problems import Refused
 from api.schemas.uploads import Teacher, TeacherCombine, TeacherCreate, TeacherPage, TeacherTrain
 from api.teachers import prepare_ensemble, prepare_training
@@ -82,8 +81,8 @@ def combine(body: TeacherCombine, context: ContextDep, caller: Submitter, respon
 def list_(
     context: ContextDep,
     caller: Reader,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
 ) -> TeacherPage:
     """List teachers, newest first."""
     page = teachers.list_(context.db, caller.project_id, limit=limit, cursor=cursor)

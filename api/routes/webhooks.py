@@ -3,9 +3,8 @@
 import asyncio
 import time
 from contextlib import suppress
-from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
 from abcore.specs.refusals import Problem
@@ -13,6 +12,7 @@ from api.auth import Reader, Submitter
 from api.context import Context, ContextDep
 from api.delivery.addresses import AddressRefused, NameUnknown, addresses_of, parse_url, resolve
 from api.documentation import refusals
+from api.paging import Cursor, Limit
 from api.problems import Refused
 from api.schemas.webhooks import (
     SECRET_FORM,
@@ -46,8 +46,8 @@ async def create(
 def list_(
     context: ContextDep,
     caller: Reader,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
 ) -> WebhookPage:
     """List webhooks, newest first."""
     page = webhooks.list_(context.db, caller.project_id, limit=limit, cursor=cursor)

@@ -1,7 +1,7 @@
 """What all bodies have in common."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
@@ -17,6 +17,10 @@ Time = Annotated[datetime, BeforeValidator(_utc), Field(description="RFC 3339, U
 """A row's UNIX seconds, as a date and time."""
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+Id = Annotated[str, Field(max_length=40)]
+"""Of an object that a body names: whether there is one is another question than whether it could be one."""
+Changes = Annotated[dict[str, Any], Field(max_length=100)]
+"""Fields of a body that is checked as a whole only when they are laid over another."""
 
 
 class Body(BaseModel):

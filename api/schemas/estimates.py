@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from abcore.events import PhaseName
 from api.schemas.base import Answer
 from api.schemas.jobs import JobPlan
 
@@ -11,7 +12,7 @@ from api.schemas.jobs import JobPlan
 class PhaseEstimate(Answer):
     """What a phase of training asks."""
 
-    phase: str
+    phase: PhaseName
     steps: int = Field(description="Optimizer steps.")
     images: int = Field(description="Images seen, counted each time.")
     macs: int = Field(description="Multiply-accumulates, forward and backward, of student and teacher.")

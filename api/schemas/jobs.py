@@ -5,13 +5,14 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
+from abcore.events import PhaseName
 from abcore.specs.architectures import Architecture
 from abcore.specs.presets import PresetName, start_from
 from abcore.specs.recipes import Recipe
 from abcore.specs.refusals import Problem
 from abcore.specs.reports import DistillReport, ModelDescription, TapPair
 from abcore.specs.runs import Outputs
-from api.schemas.base import Answer, Body, Name, Page, Time
+from api.schemas.base import Answer, Body, Changes, Id, Name, Page, Time
 from store.models import Job as JobRow
 from store.models import JobKind as StoredKind
 from store.waiting import WaitCode
@@ -46,12 +47,12 @@ class JobCreate(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [DISTILL_EXAMPLE, ALONE_EXAMPLE]})
 
-    teacher: str | None = Field(
+    teacher: Id | None = Field(
         default=None,
         examples=["tch_01KAQ8Z0V6M2Y6E9N1T4C7R5WB"],
         description="May be left out only where the recipe asks no teacher.",
     )
-    dataset: str = Field(examples=["dst_01KAQ8Z0V6M2Y6E9N1T4C7R5WB"])
+    dataset: Id = Field(examples=["dst_01KAQ8Z0V6M2Y6E9N1T4C7R5WB"])
     student: Architecture = Field(examples=[{"arch": "wide_resnet", "depth": 10, "width": 1}])
     preset: PresetName | None = Field(
         default=None,
@@ -108,12 +109,12 @@ class JobClone(Body):
         }
     )
 
-    teacher: str | None = None
-    dataset: str | None = None
-    student: dict[str, Any] | None = None
+    teacher: Id | None = None
+    dataset: Id | None = None
+    student: Changes | None = None
     preset: PresetName | None = None
-    recipe: dict[str, Any] | None = None
-    outputs: dict[str, Any] | None = None
+    recipe: Changes | None = None
+    outputs: Changes | None = None
     name: Name | None = None
     labels: dict[Label, Label] | None = Field(
         default=None, max_length=32, description="In place of all labels."
@@ -181,7 +182,7 @@ class Job(Answer):
     outputs: dict[str, Any]
     plan: JobPlan | None
     progress: float = Field(description="Share of all steps that is done, 0..1.")
-    phase: str | None
+    phase: PhaseName | None
     epoch: int | None
     step: int | None
     images_per_second: float | None
@@ -228,7 +229,7 @@ class Metric(Answer):
     """One figure at one step, counted in optimizer steps from the start of its phase."""
 
     object: Literal["metric"] = "metric"
-    phase: str
+    phase: PhaseName
     name: str
     epoch: int
     step: int

@@ -1,11 +1,11 @@
 """Sweeps: one job with fields that vary."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
-from api.schemas.base import Answer, Body, Name, Page, Time
+from api.schemas.base import Answer, Body, Changes, Name, Page, Time
 from api.schemas.comparisons import ComparedJob
 from store.job_sweeps import Listed
 
@@ -44,17 +44,18 @@ class SweepCreate(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [GRID_EXAMPLE, POINTS_EXAMPLE]})
 
     name: Name | None = None
-    base: dict[str, Any] = Field(
+    base: Changes = Field(
         description="As for `POST /v1/jobs`; what varies may be left out.",
         examples=[GRID_EXAMPLE["base"]],
     )
-    grid: dict[str, list[Any]] | None = Field(
+    grid: dict[str, Annotated[list[Any], Field(max_length=MOST_JOBS)]] | None = Field(
         default=None,
         min_length=1,
+        max_length=MOST_JOBS,
         examples=[GRID_EXAMPLE["grid"]],
         description=f"Values by path; every combination is a job, {MOST_JOBS} at most.",
     )
-    points: list[dict[str, Any]] | None = Field(
+    points: list[Changes] | None = Field(
         default=None,
         min_length=1,
         max_length=MOST_JOBS,

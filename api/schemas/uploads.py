@@ -10,7 +10,7 @@ from abcore.specs.presets import lay_over
 from abcore.specs.recipes import Finetune, Recipe
 from abcore.specs.refusals import Problem
 from abcore.specs.reports import DatasetReport, TeacherReport
-from api.schemas.base import Answer, Body, Name, Page, Time
+from api.schemas.base import Answer, Body, Id, Name, Page, Time
 
 UploadState = Literal["pending", "ready", "invalid"]
 
@@ -60,7 +60,7 @@ class TeacherTrain(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [TRAIN_EXAMPLE]})
 
     name: Name = Field(examples=["digits teacher, made here"])
-    dataset: str = Field(examples=["dst_01KAQ8Z0V6M2Y6E9N1T4C7R5WB"])
+    dataset: Id = Field(examples=["dst_01KAQ8Z0V6M2Y6E9N1T4C7R5WB"])
     architecture: Architecture = Field(examples=[{"arch": "wide_resnet", "depth": 16, "width": 2}])
     recipe: Recipe = Field(
         default=_LABELS_ALONE,
@@ -88,7 +88,7 @@ class TeacherCombine(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [COMBINE_EXAMPLE]})
 
     name: Name = Field(examples=["two of them"])
-    members: list[str] = Field(
+    members: list[Id] = Field(
         min_length=2,
         max_length=16,
         examples=[["tch_01KAQ8Z0V6M2Y6E9N1T4C7R5WB", "tch_01KAQ8Z0V6M2Y6E9N1T4C7R5WC"]],

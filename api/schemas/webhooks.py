@@ -15,6 +15,7 @@ from store.webhooks import rotations
 Url = Annotated[str, Field(min_length=1, max_length=2000)]
 Events = Annotated[list[EventType], Field(min_length=1, max_length=32)]
 Description = Annotated[str, Field(max_length=500)]
+Secret = Annotated[str, Field(max_length=200)]
 
 MOST_OVERLAP_SECONDS = 7 * 86400
 SECRET_FORM = "whsec_ and base64 of 24 to 64 bytes"  # noqa: S105 - what one looks like
@@ -36,7 +37,7 @@ class WebhookCreate(Body):
     )
     events: Events = Field(examples=[["job.succeeded", "job.failed"]], description="Which events it is told.")
     description: Description | None = None
-    secret: str | None = Field(
+    secret: Secret | None = Field(
         default=None, description=f"Signs what is sent: {SECRET_FORM}. Without one, one is made."
     )
 
@@ -59,7 +60,7 @@ class SecretRotate(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"overlap_seconds": 3600}]})
 
-    secret: str | None = Field(default=None, description=f"{SECRET_FORM}. Without one, one is made.")
+    secret: Secret | None = Field(default=None, description=f"{SECRET_FORM}. Without one, one is made.")
     overlap_seconds: int = Field(
         default=86400,
         ge=0,

@@ -61,7 +61,6 @@ def test_answers_carry_security_headers(client: httpx.Client) -> None:
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert answer.headers["Cache-Control"] == "no-store"
-    assert "Content-Security-Policy" not in client.get("/docs").headers  # a page with scripts
 
 
 @pytest.mark.parametrize("chunked", [False, True])

@@ -136,3 +136,58 @@ def test_uploads_are_documented_as_raw_bodies(document: dict[str, Any]) -> None:
             "Content-Digest",
             "X-Content-SHA256",
         }
+
+
+def test_every_operation_says_what_it_is_and_how_it_can_fail(document: dict[str, Any]) -> None:
+    tags = {tag["name"] for tag in document["tags"]}
+    for operation in operations(document):
+        name = operation["operationId"]
+        assert operation["summary"], name
+        assert operation["description"], name
+        assert set(operation["tags"]) <= tags, name
+        assert "500" in operation["responses"], name
+        if "application/json" in operation.get("requestBody", {}).get("content", {}):
+            assert {"400", "413", "415"} <= set(operation["responses"]), name
+
+
+def test_what_is_sent_has_limits_that_the_document_tells(document: dict[str, Any]) -> None:
+    """Texts, lists and objects that a caller sends: each says how large it may be, or which values it may have."""
+    bounds = {
+        "string": {"enum", "const", "pattern", "maxLength", "format"},
+        "array": {"maxItems"},
+        "object": {"properties", "maxProperties"},
+    }
+    boundless, seen = [], set()
+
+    def walk(schema: dict[str, Any], path: str) -> None:
+        if "$ref" in schema and (name := schema["$ref"].rsplit("/", 1)[1]) not in seen:
+            seen.add(name)
+            walk(document["components"]["schemas"][name], name)
+        kind = schema.get("type")
+        if kind in bounds and not bounds[kind] & set(schema):
+            boundless.append(path)
+        for part in ("anyOf", "oneOf", "allOf"):
+            for branch in schema.get(part, []):
+                walk(branch, path)
+        if "items" in schema:
+            walk(schema["items"], f"{path}[]")
+        for name, inner in schema.get("properties", {}).items():
+            walk(inner, f"{path}.{name}")
+
+    for operation in operations(document):
+        for parameter in operation.get("parameters", []):
+            if parameter["in"] == "query":
+                walk(parameter["schema"], f"{operation['operationId']}?{parameter['name']}")
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            walk(content["schema"], operation["operationId"])
+    assert len(seen) > 10
+    assert not boundless
+
+
+def test_an_answer_with_a_new_object_links_to_what_can_be_done_with_it(document: dict[str, Any]) -> None:
+    links = named(document, "create_job")["responses"]["201"]["links"]
+    assert {"get_job", "cancel_job", "stream_job", "list_job_artifacts"} <= set(links)
+    known = {one["operationId"] for one in operations(document)}
+    for operation in operations(document):
+        for answer in operation["responses"].values():
+            assert set(answer.get("links", {})) <= known

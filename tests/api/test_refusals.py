@@ -290,11 +290,16 @@ def test_another_project_sees_nothing_of_this_one(service: Any, refusal: Refusal
     job = service.submit()
     lease = service.claim()
     service.succeed(lease, [service.file(lease, "student.safetensors", b"student")])
+    sweep = {
+        "base": {part: job[part] for part in ("dataset", "student", "recipe")},
+        "grid": {"recipe.seed": [1, 2]},
+    }
     ids = {
         "job_id": job["id"],
         "dataset_id": job["dataset"],
         "teacher_id": service.ready("teacher"),
         "name": "student.safetensors",
+        "sweep_id": service.client.post("/v1/sweeps", json=sweep).json()["id"],
         "webhook_id": service.client.post("/v1/webhooks", json=HOOK).json()["id"],
     }
     sent = service.client.post(f"/v1/webhooks/{ids['webhook_id']}/test")
