@@ -36,8 +36,16 @@ def main(arguments: list[str] | None = None) -> ExitCode:
     """Run a workspace; see `abcore.specs.runs` for the folder and the exit codes."""
     parser = argparse.ArgumentParser(prog="python -m abcore.run", description="Do the work of a workspace.")
     parser.add_argument("workspace", type=Path, help="folder with run.json and inputs/")
-    workspace: Path = parser.parse_args(arguments).workspace
+    parser.add_argument(
+        "--warm",
+        action="store_true",
+        help="get ready for training, then wait until a line on standard input says that the workspace is laid out",
+    )
+    options = parser.parse_args(arguments)
+    workspace: Path = options.workspace
     faulthandler.enable()
+    if options.warm and not _wait_for_work():
+        return ExitCode.INTERRUPTED
     stop = threading.Event()
     # Set before torch is imported, which takes seconds: a stop that comes meanwhile must not kill the process.
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -46,6 +54,14 @@ def main(arguments: list[str] | None = None) -> ExitCode:
         return run_workspace(workspace, events, stop)
     finally:
         events.close()
+
+
+def _wait_for_work() -> bool:
+    """Import torch and all that training uses, which takes seconds; return whether a line came then, not an end."""
+    from abcore.warming import warm_up  # noqa: PLC0415  # imports torch
+
+    warm_up()
+    return sys.stdin.buffer.readline() != b""
 
 
 def run_workspace(workspace: Path, events: EventWriter, stop: threading.Event) -> ExitCode:

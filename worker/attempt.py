@@ -22,6 +22,7 @@ from worker.heartbeat import RETRY_SECONDS, Heartbeat
 from worker.inputs import InputMissing, lay_out
 from worker.publish import BadResult, log_tail, publish, publish_log, read_result
 from worker.relay import BrokenProtocol, Relay
+from worker.warm import Place
 from worker.workshop import Workshop
 from worker.workspace import Workspace
 
@@ -72,8 +73,8 @@ class Attempt:
 
     def _outcome(self) -> Job:
         try:
-            with self._workshop.workspaces.open(self._lease) as workspace:
-                return self._run_in(workspace)
+            with self._workshop.warm.place(self._lease, self._slot) as place:
+                return self._run_in(place)
         except (InputMissing, StoreError) as error:
             if isinstance(error, LeaseLost):
                 raise
@@ -89,8 +90,8 @@ class Attempt:
             )
         return self._crash(problem, "")
 
-    def _run_in(self, workspace: Workspace) -> Job:
-        shop = self._workshop
+    def _run_in(self, place: Place) -> Job:
+        shop, workspace = self._workshop, place.workspace
         self._upload_key = lay_out(self._db, shop.blobs, shop.cache, self._lease, workspace)
         relay = Relay(self._db, shop.blobs, self._lease, workspace)
         group = group_of(self._db, self._lease.job)
@@ -98,7 +99,7 @@ class Attempt:
             shop.answers.lend(group, workspace.root / FOLDER)
         if self._should_stop():
             return self._stopped()
-        child = shop.guardian.start(workspace, self._lease.job.run, self._slot)
+        child = shop.warm.start(place, self._lease.job.run, self._slot)
         try:
             self._heartbeat.guard(child)
             code = self._watch(child, relay)

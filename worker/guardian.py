@@ -2,6 +2,7 @@
 
 import logging
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,25 +43,51 @@ class Guardian:
         Raises:
             OSError: it could not be started.
         """
+        command, environment = (
+            [*self.command, str(workspace.root)],
+            self.environment(workspace, run["task"], slot),
+        )
+        return self._spawn(command, workspace, environment, _limits(workspace, run), subprocess.DEVNULL)
+
+    def start_waiting(self, workspace: Workspace, slot: int) -> leash.Leashed:
+        """Start a child that gets ready for training, and begins when a line comes to its standard input.
+
+        Raises:
+            OSError: it could not be started.
+        """
+        command = [*self.command, "--warm", str(workspace.root)]
+        run = {"task": "distill"}
+        environment = self.environment(workspace, run["task"], slot)
+        return self._spawn(command, workspace, environment, _limits(workspace, run), subprocess.PIPE)
+
+    def _spawn(
+        self,
+        command: list[str],
+        workspace: Workspace,
+        environment: dict[str, str],
+        limits: leash.Limits,
+        stdin: int,
+    ) -> leash.Leashed:
         with workspace.log.open("ab") as log:
             child = leash.spawn(
-                [*self.command, str(workspace.root)],
+                command,
                 cwd=workspace.root,
-                env=self.environment(workspace, run, slot),
+                env=environment,
+                stdin=stdin,
                 stdout=log,
                 stderr=log,
-                limits=_limits(workspace, run),
+                limits=limits,
                 grace_seconds=self.settings.grace_seconds,
             )
         for what in child.missing:
             _say_once(what)
         return child
 
-    def environment(self, workspace: Workspace, run: Json, slot: int) -> dict[str, str]:
+    def environment(self, workspace: Workspace, task: str, slot: int) -> dict[str, str]:
         """Return all that the child gets to know about the world."""
         threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, _num_cpus() // self.settings.worker_slots))
         scrubbed = {name: value for name, value in os.environ.items() if name in _PASSED_ON}
-        return scrubbed | self._devices(run, slot) | {
+        return scrubbed | self._devices(task, slot) | {
             "HOME": str(workspace.temporary),
             "TMPDIR": str(workspace.temporary),
             "PYTHONPATH": str(Path(abcore.__file__).parent.parent),
@@ -73,10 +100,10 @@ class Guardian:
             "OMP_WAIT_POLICY": "PASSIVE",
         }  # fmt: skip
 
-    def _devices(self, run: Json, slot: int) -> dict[str, str]:
+    def _devices(self, task: str, slot: int) -> dict[str, str]:
         """Where the child computes: training on a GPU, each slot of several on one of its own; all else without."""
         device = self.settings.device
-        if run["task"] not in TRAINING:
+        if task not in TRAINING:
             return {"ABDISTILL_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": ""}
         if self.settings.worker_slots > 1 and device in ("auto", "cuda"):
             visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")

@@ -42,6 +42,7 @@ class Shift:
 
     def _run_one(self, slot: int) -> bool:
         shop = self._workshop
+        shop.warm.prepare(slot)
         claimed_at = time.monotonic()
         lease = leases.claim(shop.db, shop.worker_id, shop.settings.lease_seconds)
         if lease is None:

@@ -10,6 +10,7 @@ from store.settings import Settings
 from worker.answer_cache import AnswerCache
 from worker.cache import InputCache
 from worker.guardian import CHILD_COMMAND, Guardian
+from worker.warm import WarmChildren
 from worker.workspace import Workspaces
 
 
@@ -25,26 +26,28 @@ class Workshop:
     workspaces: Workspaces
     cache: InputCache
     answers: AnswerCache
-    guardian: Guardian
+    warm: WarmChildren
 
     @classmethod
     def open(cls, settings: Settings, command: tuple[str, ...] = CHILD_COMMAND) -> "Workshop":
         """Connect to what the settings name. `command` runs a workspace, given as its last argument."""
         worker_id = new_id("wrk")
+        workspaces = Workspaces(settings.workspace_dir, worker_id)
         return cls(
             worker_id=worker_id,
             settings=settings,
             db=Database(settings.database_url),
             blobs=open_blobs(settings.blobs_url),
             doorbell=Doorbell(settings.broker_url),
-            workspaces=Workspaces(settings.workspace_dir, worker_id),
+            workspaces=workspaces,
             cache=InputCache(settings.workspace_dir / "cache", settings.input_cache_bytes),
             answers=AnswerCache(settings.workspace_dir / "teacher-cache", settings.teacher_cache_bytes),
-            guardian=Guardian(settings, command),
+            warm=WarmChildren(Guardian(settings, command), workspaces, wanted=settings.warm_children),
         )
 
     def close(self) -> None:
-        """Remove this worker's folders, close its connections."""
+        """End what waits, remove this worker's folders, close its connections."""
+        self.warm.close()
         self.workspaces.close()
         self.doorbell.close()
         self.db.dispose()

@@ -4,11 +4,8 @@ import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-
-from store.leases import Lease
 
 _log = logging.getLogger(__name__)
 
@@ -57,15 +54,15 @@ class Workspaces:
         self.mine = root / worker_id
         self.mine.mkdir(mode=0o700)
 
-    @contextmanager
-    def open(self, lease: Lease) -> Iterator[Workspace]:
-        """A fresh folder for this attempt, removed at the end."""
-        workspace = Workspace(self.mine / f"{lease.job.id}-{lease.epoch}")
+    def create(self, name: str) -> Workspace:
+        """Make a fresh folder for one attempt."""
+        workspace = Workspace(self.mine / name)
         workspace.create()
-        try:
-            yield workspace
-        finally:
-            _remove(workspace.root)
+        return workspace
+
+    def remove(self, workspace: Workspace) -> None:
+        """Remove an attempt's folder and all that is in it."""
+        _remove(workspace.root)
 
     def sweep(self) -> list[str]:
         """Remove the folders of workers that are no more; return their ids."""

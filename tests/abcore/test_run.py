@@ -24,17 +24,17 @@ def start() -> Iterator[Callable[[Path], "subprocess.Popen[bytes]"]]:
     """Start `python -m abcore.run` on a workspace; whatever is left at the end is killed."""
     children: list[subprocess.Popen[bytes]] = []
 
-    def start_child(workspace: Path) -> "subprocess.Popen[bytes]":
-        log = (workspace / "log.txt").open("ab")
-        child = subprocess.Popen([sys.executable, "-m", "abcore.run", str(workspace)], stdout=log, stderr=log)
-        log.close()
+    def start_child(workspace: Path, *options: str) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-m", "abcore.run", *options, str(workspace)]
+        with (workspace / "log.txt").open("ab") as log:
+            child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
         children.append(child)
         return child
 
     yield start_child
     for child in children:
         child.kill()
-        child.wait()
+        child.communicate()
 
 
 def wait_for(workspace: Path, child: "subprocess.Popen[bytes]", kind: str, count: int = 1) -> None:
@@ -133,3 +133,23 @@ def test_anything_else_is_a_crash(make_bench: MakeBench, start: Callable[[Path],
     assert start(bench.workspace).wait(60) == 1
     assert "dataset.safetensors" in (bench.workspace / "log.txt").read_text()
     assert not bench.events("run.failed")
+
+
+def test_a_child_that_waits_looks_at_its_workspace_when_it_is_told(
+    make_bench: MakeBench, start: Callable[..., Any]
+) -> None:
+    """And gives the student that it would have given without the wait. What it was told before it was ready counts."""
+    bench = make_bench("waited")
+    run = (bench.workspace / "run.json").rename(bench.workspace / "later.json")
+    child = start(bench.workspace, "--warm")
+    run.rename(bench.workspace / "run.json")
+    child.communicate(b"begin\n")
+    assert child.returncode == ExitCode.DONE
+    assert student_sha256(bench.workspace) == make_bench("direct").distill().files[0].sha256
+
+
+def test_a_child_that_nobody_wants_any_more_ends(tmp_path: Path, start: Callable[..., Any]) -> None:
+    child = start(tmp_path, "--warm")
+    child.communicate()
+    assert child.returncode == ExitCode.INTERRUPTED
+    assert not (tmp_path / "events.jsonl").exists()

@@ -1,4 +1,4 @@
-"""A child of the tests' own: `python child.py BEHAVIOUR FOLDER WORKSPACE`, by the protocol of abcore.specs.runs.
+"""A child of the tests' own: `child.py BEHAVIOUR FOLDER [--warm] WORKSPACE`, by the protocol of abcore.specs.runs.
 
 It trains nothing, and does in a second what a real one does in hours: steps, checkpoints, resuming, stopping, and every
 way to misbehave. FOLDER is where a test and its children meet: `starts` gets a line a start, `gate` lets a child go on.
@@ -20,11 +20,13 @@ from abcore.specs.reports import DistillReport, ModelDescription, OutputFile
 from abcore.specs.runs import ExitCode, RunResult
 
 STEPS = 5
-BEHAVIOUR, FOLDER, WORKSPACE = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+BEHAVIOUR, FOLDER, WORKSPACE = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[-1])
 STOP = []
 
 
 def main() -> None:
+    if "--warm" in sys.argv and not sys.stdin.readline():
+        return
     signal.signal(signal.SIGTERM, lambda *_: STOP.append(True))
     with (FOLDER / "starts").open("a") as starts:
         print(WORKSPACE.name, file=starts)
@@ -153,6 +155,7 @@ def probe(out: events.EventWriter) -> None:
         line.split(":")[0].strip() for line in Path("/proc/self/net/dev").read_text().splitlines()[2:]
     ]
     details = {
+        "process": os.getpid(),
         "environment": dict(os.environ),
         "interfaces": interfaces,
         "network": os.readlink("/proc/self/ns/net"),

@@ -274,4 +274,5 @@ def _settings(folder: Path, database_url: str) -> Settings:
         poll_seconds=0.3,
         sweep_seconds=0.5,
         grace_seconds=5.0,
+        warm_children=False,
     )

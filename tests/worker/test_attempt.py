@@ -33,13 +33,14 @@ def test_a_job_runs_to_success(house) -> None:
 
 
 @sqlite_only
-def test_the_child_is_in_an_empty_room(house, monkeypatch) -> None:
+@pytest.mark.parametrize("waiting", [False, True])
+def test_the_child_is_in_an_empty_room(house, monkeypatch, waiting: bool) -> None:
     """No database, no key, no broker, no network, no foreign code in its own folder; its inputs cannot be written."""
     monkeypatch.setenv("ABDISTILL_DATABASE_URL", "postgresql://secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     job = house.submit()
-    with house.shift("probe") as shift:
+    with house.shift("probe", warm_children=waiting) as shift:
         shift.work()
     seen = next(event for event in house.events(job) if event.type == "note").data["details"]
     environment = seen["environment"]
