@@ -35,8 +35,19 @@ def record(db: Database, lease: Lease, records: Sequence[told.Record]) -> None:
         _upsert_metrics(session, job, records)
 
 
-def events(db: Database, project_id: str, job_id: str, after_seq: int = 0, limit: int = 100) -> list[Event]:
+def events(
+    db: Database,
+    project_id: str,
+    job_id: str,
+    after_seq: int = 0,
+    limit: int = 100,
+    *,
+    levels: Sequence[str] = (),
+    types: Sequence[str] = (),
+) -> list[Event]:
     """Return the events that follow `after_seq`, in order; the last one's `seq` is where to go on.
+
+    Only those of any of the `levels` and any of the `types`, where some are given.
 
     Raises:
         NotFound
@@ -44,6 +55,10 @@ def events(db: Database, project_id: str, job_id: str, after_seq: int = 0, limit
     with db.read() as session:
         find_job(session, project_id, job_id)
         rows = select(Event).where(Event.job_id == job_id, Event.seq > after_seq).order_by(Event.seq)
+        if levels:
+            rows = rows.where(Event.level.in_(levels))
+        if types:
+            rows = rows.where(Event.type.in_(types))
         return list(session.scalars(rows.limit(limit)))
 
 
@@ -52,21 +67,29 @@ def metrics(
     project_id: str,
     job_id: str,
     *,
-    name: str | None = None,
+    names: Sequence[str] = (),
     phase: str | None = None,
+    from_step: int | None = None,
+    to_step: int | None = None,
     limit: int = 1000,
     after: str | None = None,
 ) -> Page[Metric]:
     """Return a page of figures in the order of phase, name and step; `after` is the page before's `next_cursor`.
 
+    Only those of any of the `names`, and of steps from `from_step` to `to_step`, both included, where they are given.
+
     Raises:
         NotFound, BadCursor
     """
     rows = select(Metric).where(Metric.job_id == job_id)
-    if name is not None:
-        rows = rows.where(Metric.name == name)
+    if names:
+        rows = rows.where(Metric.name.in_(names))
     if phase is not None:
         rows = rows.where(Metric.phase == phase)
+    if from_step is not None:
+        rows = rows.where(Metric.step >= from_step)
+    if to_step is not None:
+        rows = rows.where(Metric.step <= to_step)
     with db.read() as session:
         find_job(session, project_id, job_id)
         order = (Metric.phase, Metric.name, Metric.step)

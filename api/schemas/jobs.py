@@ -23,6 +23,7 @@ STORED_KINDS: dict[JobKind, StoredKind] = {"distill": "distill", "teacher.train"
 """The jobs that are shown, and their kind in the store. Verifications are shown as the state of what they verify."""
 KINDS: dict[StoredKind, JobKind] = {stored: shown for shown, stored in STORED_KINDS.items()}
 JobState = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
+Level = Literal["info", "warning", "error"]
 Label = Annotated[str, Field(min_length=1, max_length=63)]
 
 
@@ -219,7 +220,7 @@ class Event(Answer):
     object: Literal["event"] = "event"
     seq: int
     time: Time
-    level: Literal["info", "warning", "error"]
+    level: Level
     type: str
     message: str
     data: dict[str, Any]

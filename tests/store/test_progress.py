@@ -28,7 +28,7 @@ def _loss(step: int, value: float, **more: float) -> Metrics:
 
 
 def _series(hand, job, name: str = "loss") -> list[tuple[int, float]]:
-    page = progress.metrics(hand.db, hand.project, job.id, name=name)
+    page = progress.metrics(hand.db, hand.project, job.id, names=[name])
     return [(metric.step, metric.value) for metric in page.items]
 
 
@@ -157,7 +157,7 @@ def test_metrics_are_filtered(hand) -> None:
     record(hand.db, hand.claim(), [transfer, _loss(1, 1.0)])
     rows = progress.metrics(hand.db, hand.project, job.id, phase="transfer").items
     assert [(row.name, row.value) for row in rows] == [("loss", 7.0), ("similarity/a", 0.5)]
-    rows = progress.metrics(hand.db, hand.project, job.id, name="loss").items
+    rows = progress.metrics(hand.db, hand.project, job.id, names=["loss"]).items
     assert [(row.phase, row.value) for row in rows] == [("finetune", 1.0), ("transfer", 7.0)]
 
 

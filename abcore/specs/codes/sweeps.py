@@ -30,4 +30,12 @@ SWEEPS: dict[str, Code] = {
     ),
     "compare.split": Code("None of the jobs was measured on this split.", "Take one of `allowed`, or none."),
     "metrics.name": Code("The jobs have no figure of this name.", "Take one of `allowed`."),
+    "metrics.range": Code("The range of steps ends before it begins.", "Give `from_step` below `to_step`."),
+    "metrics.points": Code(
+        "A curve that is thinned out comes whole, not in pages.",
+        "Leave `cursor` and `limit` out with `points`.",
+    ),
+    "metrics.too_many": Code(
+        "There are too many figures to thin out at once.", "Ask for one `name`, or for a range of steps."
+    ),
 }
