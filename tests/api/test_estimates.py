@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from abcore.events import Progress
 from store import progress, workers
+from store.models import Job
 
 Refusal = Callable[..., dict[str, Any]]
 STUDENT = {"arch": "wide_resnet", "depth": 10, "width": 1}
@@ -79,7 +81,22 @@ def test_its_memory_is_bounded_part_by_part(service: Any) -> None:
     assert (alone["teacher_bytes"], alone["tap_bytes"], alone["connector_bytes"]) == (0, 0, 0)
 
 
-def test_the_queue_is_foretold_from_what_runs_and_what_waits(service: Any, refusal: Refusal) -> None:
+@pytest.fixture
+def idle(service: Any) -> None:
+    """No job runs or waits: those that other tests have left are over."""
+    unfinished = Job.state.in_(("queued", "running", "paused"))
+    over = {
+        "state": "cancelled",
+        "lease_owner": None,
+        "lease_expires_at": None,
+        "lease_epoch": Job.lease_epoch + 1,
+    }
+    with service.db.write() as session:
+        session.execute(update(Job).where(unfinished).values(**over))
+
+
+@pytest.mark.usefixtures("idle")
+def test_the_queue_is_foretold_from_what_runs_and_what_waits(service: Any) -> None:
     dataset = service.ready("dataset")
     service.submit(dataset=dataset)
     service.succeed(service.claim(), [])
