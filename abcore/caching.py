@@ -10,7 +10,7 @@ import torch
 
 from abcore.answers import Answers, Cached, Kind, Online
 from abcore.data.batches import View
-from abcore.setup import Setup, memory_format
+from abcore.setup import Setup
 from abcore.sign_layout import SignLayout
 from abcore.specs.recipes import Recipe
 from abcore.specs.refusals import Refusal
@@ -117,12 +117,11 @@ def _cached(setup: Setup) -> Cached:
     assert setup.teacher is not None
     assert setup.run.teacher is not None
     recipe = setup.run.recipe
-    layout = memory_format(setup.device, recipe)
     return Cached(
         setup.teacher,
         setup.cache_folder,
         _identity(setup),
-        taps=SignLayout.of(setup.pairs, channels_last=layout == torch.channels_last),
+        taps=SignLayout.of(setup.pairs, channels_last=setup.computation.memory_format == "channels_last"),
         tap_names=[pair.teacher.name for pair in setup.pairs],
         num_classes=setup.run.teacher.num_classes,
         keep_logits=recipe.logits_recur,
@@ -151,7 +150,7 @@ def _identity(setup: Setup) -> dict[str, Any]:
         "crop_padding": recipe.augmentation.crop_padding,
         "horizontal_flip": recipe.augmentation.horizontal_flip,
         "view_seed": recipe.view_seed if moves else None,
-        "precision": recipe.precision,
+        "precision": setup.computation.precision,
         "device": setup.device.type,
         "torch": torch.__version__,
     }

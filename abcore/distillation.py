@@ -4,13 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from abcore.caching import choose_answers
-from abcore.checkpoints import Checkpoints
+from abcore.checkpoints import Checkpoints, Loaded
 from abcore.devices import choose_device, describe_device, versions
 from abcore.evaluate import agreement, evaluate
 from abcore.events import EventWriter, Note, RunStarted
 from abcore.export import write_report, write_student
 from abcore.phases import Phase, TransferPhase, build_phases
 from abcore.setup import Setup, prepare
+from abcore.specs.computations import Computation
 from abcore.specs.reports import Accuracy, DistillReport, TapSimilarity
 from abcore.specs.runs import DistillRun, RunResult
 from abcore.trainer import Trainer
@@ -35,18 +36,30 @@ def distill(
         Refusal: run and inputs do not fit each other, or training diverged.
     """
     device = choose_device()
-    setup = prepare(run, workspace, device, should_stop)
-    events.emit(RunStarted(device=describe_device(device), versions=versions()))
+    checkpoints = Checkpoints(workspace / "checkpoints")
+    damaged: list[str] = []
+    earlier = checkpoints.load_newest(damaged.append)
+    setup = prepare(run, workspace, device, should_stop, _recorded(earlier))
+    events.emit(
+        RunStarted(device=describe_device(device), versions=versions(), computation=setup.computation)
+    )
+    for what in damaged:
+        message = f"{what}; training goes on from an older state"
+        events.emit(Note(level="warning", code="checkpoint.bad", message=message))
     choice = choose_answers(setup)
     if choice.why is not None:
         events.emit(Note(level="info", code="teacher.source", message=choice.why))
     phases = build_phases(setup, choice)
-    trainer = Trainer(setup, phases, Checkpoints(workspace / "checkpoints"), events)
-    trainer.run()
+    trainer = Trainer(setup, phases, checkpoints, events)
+    trainer.run(earlier)
     report = _report(setup, phases, trainer)
     if setup.teacher is not None:
         setup.teacher.check_unchanged()
     return _publish(setup, report, workspace / "outputs")
+
+
+def _recorded(earlier: Loaded | None) -> Computation | None:
+    return None if earlier is None else Computation.model_validate(earlier.state["computation"])
 
 
 def _report(setup: Setup, phases: tuple[Phase, ...], trainer: Trainer) -> DistillReport:
@@ -69,6 +82,7 @@ def _report(setup: Setup, phases: tuple[Phase, ...], trainer: Trainer) -> Distil
         agreement=agreements,
         boundary_similarity=_similarities(setup, phases, trainer),
         training_seconds=trainer.seconds,
+        computation=setup.computation,
         versions=versions(),
     )
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from abcore.specs.base import Spec
+from abcore.specs.computations import Computation
 from abcore.specs.refusals import Problem
 
 PhaseName = Literal["transfer", "finetune"]
@@ -27,6 +28,7 @@ class RunStarted(_Record):
     type: Literal["run.started"] = "run.started"
     device: str
     versions: dict[str, str]
+    computation: Computation
 
 
 class Resumed(_Record):

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from abcore.architectures import build_model
+from abcore.computation import choose_computation, torch_format
 from abcore.data.batches import Batch, Feed, View
 from abcore.data.dataset import ImageDataset, load_dataset
 from abcore.describe import describe_model, plan_distillation
@@ -18,6 +19,7 @@ from abcore.methods import build_method
 from abcore.methods.base import FeatureMethod
 from abcore.progress import Stopped
 from abcore.specs.architectures import ModelSpec
+from abcore.specs.computations import Computation
 from abcore.specs.recipes import Finetune, Recipe, Transfer, num_batches
 from abcore.specs.refusals import Refusal
 from abcore.specs.reports import ModelDescription, TapPair
@@ -33,6 +35,7 @@ class Setup:
     """The parts of one run, on their device. `teacher` and `method` are None where the recipe needs none."""
 
     run: DistillRun
+    computation: Computation
     dataset: ImageDataset
     device: torch.device
     student_description: ModelDescription
@@ -93,15 +96,22 @@ class Setup:
 
     def autocast(self) -> AbstractContextManager[None]:
         """The precision of forward passes in training."""
-        enabled = self.run.recipe.precision == "bf16"
+        enabled = self.computation.precision == "bf16"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
-def prepare(run: DistillRun, workspace: Path, device: torch.device, should_stop: Callable[[], bool]) -> Setup:
+def prepare(
+    run: DistillRun,
+    workspace: Path,
+    device: torch.device,
+    should_stop: Callable[[], bool],
+    computation: Computation | None = None,
+) -> Setup:
     """Load the inputs and build the networks.
 
     The student's weights are the first thing drawn from the recipe's seed, so a student trained alone starts from the
-    same ones as its distilled twin. Weights are drawn on the CPU, whatever the device.
+    same ones as its distilled twin. Weights are drawn on the CPU, whatever the device. `computation` is how an earlier
+    attempt computed, if there was one.
 
     Raises:
         Refusal: run, teacher and dataset do not fit each other.
@@ -119,7 +129,10 @@ def prepare(run: DistillRun, workspace: Path, device: torch.device, should_stop:
     else:
         plan = plan_distillation(student_spec, run.teacher, run.recipe)
         student_description, teacher_description, pairs = plan.student, plan.teacher, plan.pairs
-    layout = memory_format(device, run.recipe)
+    if computation is None:
+        num_steps = _num_steps(run.recipe, len(dataset.splits["train"]))
+        computation = choose_computation(run.recipe, student_spec, device, num_steps=num_steps)
+    layout = torch_format(computation)
     teacher = None
     if run.teacher is not None:
         names = [pair.teacher.name for pair in pairs]
@@ -133,6 +146,7 @@ def prepare(run: DistillRun, workspace: Path, device: torch.device, should_stop:
         transfer_head = TransferHead(student, run.teacher.num_classes).to(device)
     return Setup(
         run=run,
+        computation=computation,
         dataset=dataset,
         device=device,
         student_description=student_description,
@@ -155,18 +169,6 @@ def prepare(run: DistillRun, workspace: Path, device: torch.device, should_stop:
     )
 
 
-def memory_format(device: torch.device, recipe: Recipe) -> torch.memory_format:
-    """Return how maps lie in memory during a run.
-
-    Channels last is what convolutions of CPUs and of tensor cores want: on a CPU a step of the student is 12 to 28 %
-    faster in float32 (six networks measured). A rule and not a measurement at the start of each run, because in another
-    layout the same seed gives another student.
-    """
-    if device.type == "cpu" or recipe.precision == "bf16":
-        return torch.channels_last
-    return torch.contiguous_format
-
-
 def load_model(spec: ModelSpec, weights: Path) -> nn.Module:
     """Build a network and load its verified weights, a safetensors file of exactly its state dict."""
     model = build_model(spec)
@@ -177,6 +179,11 @@ def load_model(spec: ModelSpec, weights: Path) -> nn.Module:
 def _place(module: M, device: torch.device, layout: torch.memory_format) -> M:
     module.to(device)
     return module.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]  # torch's stubs lack it
+
+
+def _num_steps(recipe: Recipe, num_images: int) -> int:
+    phases = [phase for phase in (recipe.transfer, recipe.finetune) if phase is not None]
+    return sum(phase.epochs * num_batches(num_images, phase.batch_size) for phase in phases)
 
 
 def _check_has_teacher(run: DistillRun) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from abcore.checkpoints import Checkpoints
+from abcore.checkpoints import Checkpoints, Loaded
 from abcore.data.batches import Batch
 from abcore.events import (
     CheckpointSaved,
@@ -53,14 +53,15 @@ class Trainer:
         self._meter = LossMeter(setup.device)
         self._optimizer_state: dict[str, Any] | None = None
 
-    def run(self) -> None:
-        """Train from the newest checkpoint, or from the beginning, to the end.
+    def run(self, earlier: Loaded | None) -> None:
+        """Train from an earlier attempt's checkpoint, or from the beginning, to the end.
 
         Raises:
             Stopped: the run was asked to stop; a checkpoint of this very step is on disk.
             Refusal: a loss was not finite (`training.diverged`).
         """
-        self._resume()
+        if earlier is not None:
+            self._resume(earlier)
         self._pace = Pace(self._itinerary.num_images, self._itinerary.images_done(self._position))
         self._last_save = self._last_lap = time.monotonic()
         try:
@@ -173,6 +174,7 @@ class Trainer:
         self._lap()
         position = self._position
         state = {
+            "computation": self._setup.computation.model_dump(),
             "position": asdict(position),
             "modules": self._setup.trained.state_dict(),
             "optimizer": None if position.at_phase_start else self._optimizer.state_dict(),
@@ -195,10 +197,7 @@ class Trainer:
         )
         self._last_save = time.monotonic()
 
-    def _resume(self) -> None:
-        loaded = self._checkpoints.load_newest(self._note_bad_checkpoint)
-        if loaded is None:
-            return
+    def _resume(self, loaded: Loaded) -> None:
         state = loaded.state
         self._position = Position(**state["position"])
         self._setup.trained.load_state_dict(state["modules"])
@@ -228,15 +227,6 @@ class Trainer:
     def _note_settled(self, phase: Phase) -> None:
         message = f"phase {phase.name} ends after {self._position.epoch} of {phase.spec.epochs} epochs: no better top-1"
         self._events.emit(Note(level="info", code="training.settled", message=message))
-
-    def _note_bad_checkpoint(self, what: str) -> None:
-        self._events.emit(
-            Note(
-                level="warning",
-                code="checkpoint.bad",
-                message=f"{what}; training goes on from an older state",
-            )
-        )
 
 
 def _random_state(device: torch.device) -> dict[str, Tensor]:

@@ -1,14 +1,16 @@
 """One training step: ours with the teacher's answers cached and online, a plain transcription, and cross-entropy.
 
-Same networks, same batch, float32; all run in turn, round by round, so that a machine whose speed drifts slows them
-alike. Figures are medians of ratios within a round.
+Same networks, same images; all run in turn, round by round, so that a machine whose speed drifts slows them alike.
+Figures are medians of ratios within a round. "Defaults" is how a run of the service would compute here: what
+`abcore.computation` chooses, by its own probe.
 """
 
 import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +21,7 @@ from torch.nn import functional as F
 
 from abcore.answers import Answers, Cached, Online
 from abcore.architectures import build_model
+from abcore.computation import LEAST_STEPS, choose_computation, torch_format
 from abcore.data.batches import Batch, Feed, View
 from abcore.data.dataset import Split
 from abcore.describe import plan_distillation
@@ -26,6 +29,7 @@ from abcore.losses import distillation_loss
 from abcore.methods.activation_boundary import BoundaryTransfer
 from abcore.sign_layout import SignLayout
 from abcore.specs.architectures import ImageShape, ModelSpec, Normalization, WideResNet
+from abcore.specs.computations import Computation
 from abcore.specs.methods import ActivationBoundary
 from abcore.specs.recipes import Augmentation, Recipe
 from abcore.specs.reports import TapPair
@@ -40,27 +44,53 @@ IMAGE = ImageShape(channels=3, height=32, width=32)
 MARGIN = 1.0
 LEARNING_RATE = 0.01
 
+
+def _spec(depth: int, width: int) -> ModelSpec:
+    architecture = WideResNet(arch="wide_resnet", depth=depth, width=width)
+    return ModelSpec(architecture=architecture, image=IMAGE, num_classes=NUM_CLASSES)
+
+
+TEACHER, STUDENT = _spec(22, 4), _spec(16, 2)
+
 Step = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the steps of one way to compute have in common."""
+
+    computation: Computation
+    batch: Batch
+    pairs: Sequence[TapPair]
+    cached: Cached
+    online: Online
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The precision of forward passes."""
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.computation.precision == "bf16")
+
+    def build(self, spec: ModelSpec) -> nn.Module:
+        """A network that lies as maps do."""
+        return _placed(build_model(spec), self.computation)
 
 
 def measure(rounds: int) -> dict[str, Any]:
     """Time the steps; WRN-22-4 teacher, WRN-16-2 student, as in the paper's CIFAR setting."""
     torch.manual_seed(0)
-    feed = _feed()
-    batch = next(feed.shuffled(View("train", 0), batch_size=BATCH_SIZE, order_seed=0))
-    teacher, student = _spec(22, 4), _spec(16, 2)
-    pairs = plan_distillation(student, teacher, Recipe()).pairs
+    chosen = choose_computation(Recipe(), STUDENT, torch.device("cpu"), num_steps=LEAST_STEPS)
+    plain = Computation(precision="fp32", memory_format="contiguous", why="")
+    single = Computation(precision="fp32", memory_format="channels_last", why="")
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory()))
-        asked = Teacher(build_model(teacher), [pair.teacher.name for pair in pairs], "eval")
-        stack.enter_context(asked)
-        online, cached = Online(asked), _cached(asked, pairs, feed, folder)
+        ours, in_single, by_hand = (_bench(each, stack) for each in (chosen, single, plain))
         steps = {
-            "cross_entropy": _cross_entropy_step(build_model(student), batch),
-            "cached": _our_step(student, pairs, cached, batch, stack),
-            "online": _our_step(student, pairs, online, batch, stack),
-            "plain": _plain_step(build_model(student), build_model(teacher), batch.images),
-            "finetune": _finetune_step(build_model(student), cached, batch),
+            "cross_entropy, plain": _cross_entropy_step(by_hand),
+            "cross_entropy, fp32": _cross_entropy_step(in_single),
+            "cross_entropy": _cross_entropy_step(ours),
+            "cached, fp32": _our_step(in_single, in_single.cached, stack),
+            "cached": _our_step(ours, ours.cached, stack),
+            "online": _our_step(ours, ours.online, stack),
+            "finetune": _finetune_step(ours),
+            "transcription": _plain_step(build_model(STUDENT), build_model(TEACHER), by_hand.batch.images),
         }
         seconds: dict[str, list[float]] = {name: [] for name in steps}
         for step in steps.values():
@@ -71,33 +101,56 @@ def measure(rounds: int) -> dict[str, Any]:
                 step()
                 seconds[name].append(time.perf_counter() - started)
     return {
-        "setting": f"WRN-22-4 to WRN-16-2, batch {BATCH_SIZE}, float32, {torch.get_num_threads()} threads, cpu",
+        "setting": f"WRN-22-4 to WRN-16-2, batch {BATCH_SIZE}, {torch.get_num_threads()} threads, cpu",
+        "defaults": f"{chosen.precision}, {chosen.memory_format}",
         "rounds": rounds,
         "milliseconds": {name: round(statistics.median(times) * 1000, 1) for name, times in seconds.items()},
-        "transfer, cached, over cross-entropy": _ratio(seconds["cached"], seconds["cross_entropy"]),
-        "transfer, online, over cross-entropy": _ratio(seconds["online"], seconds["cross_entropy"]),
-        "plain over cross-entropy": _ratio(seconds["plain"], seconds["cross_entropy"]),
-        "plain over transfer, cached": _ratio(seconds["plain"], seconds["cached"]),
-        "plain over transfer, online": _ratio(seconds["plain"], seconds["online"]),
-        "finetune, cached logits, over cross-entropy": _ratio(seconds["finetune"], seconds["cross_entropy"]),
+        "figures": _figures(seconds),
     }
 
 
-def _ratio(upper: list[float], lower: list[float]) -> float:
-    return round(statistics.median(a / b for a, b in zip(upper, lower, strict=True)), 3)
+def _figures(seconds: dict[str, list[float]]) -> dict[str, float]:
+    def ratio(upper: str, lower: str) -> float:
+        return round(statistics.median(a / b for a, b in zip(seconds[upper], seconds[lower], strict=True)), 3)
+
+    return {
+        "cached_fp32": ratio("cached, fp32", "cross_entropy, fp32"),
+        "cached_defaults": ratio("cached", "cross_entropy"),
+        "defaults_over_plain": ratio("cached", "cross_entropy, plain"),
+        "transcription_over_cached": ratio("transcription", "cached"),
+        "transcription_over_online": ratio("transcription", "online"),
+        "finetune": ratio("finetune", "cross_entropy"),
+        "transcription_over_plain": ratio("transcription", "cross_entropy, plain"),
+    }
 
 
-def _spec(depth: int, width: int) -> ModelSpec:
-    architecture = WideResNet(arch="wide_resnet", depth=depth, width=width)
-    return ModelSpec(architecture=architecture, image=IMAGE, num_classes=NUM_CLASSES)
+def _bench(computation: Computation, stack: ExitStack) -> Bench:
+    torch.manual_seed(0)
+    feed = _feed(torch_format(computation))
+    folder = Path(stack.enter_context(TemporaryDirectory()))
+    pairs = plan_distillation(STUDENT, TEACHER, Recipe()).pairs
+    teacher = Teacher(
+        _placed(build_model(TEACHER), computation), [pair.teacher.name for pair in pairs], "eval"
+    )
+    stack.enter_context(teacher)
+    batch = next(feed.shuffled(View("train", 0), batch_size=BATCH_SIZE, order_seed=0))
+    cached = _cached(teacher, pairs, feed, folder, computation)
+    return Bench(computation, batch, pairs, cached, Online(teacher))
+
+
+def _placed(model: nn.Module, computation: Computation) -> nn.Module:
+    layout = torch_format(computation)
+    return model.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]  # torch's stubs lack it
 
 
 def _sgd(*modules: nn.Module) -> torch.optim.Optimizer:
     parameters = [parameter for module in modules for parameter in module.parameters()]
-    return torch.optim.SGD(parameters, LEARNING_RATE, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    return torch.optim.SGD(
+        parameters, LEARNING_RATE, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True
+    )
 
 
-def _feed() -> Feed:
+def _feed(memory_format: torch.memory_format) -> Feed:
     """Random pixels: what they show is not what takes time."""
     shape = (NUM_IMAGES, IMAGE.channels, IMAGE.height, IMAGE.width)
     images_NCHW = torch.randint(0, 256, shape, dtype=torch.uint8)
@@ -107,15 +160,18 @@ def _feed() -> Feed:
         normalization=Normalization(mean=(0.5,) * IMAGE.channels, std=(0.25,) * IMAGE.channels),
         augmentation=Augmentation(),
         view_seed=0,
+        memory_format=memory_format,
     )
 
 
-def _cached(teacher: Teacher, pairs: Sequence[TapPair], feed: Feed, folder: Path) -> Cached:
+def _cached(
+    teacher: Teacher, pairs: Sequence[TapPair], feed: Feed, folder: Path, computation: Computation
+) -> Cached:
     return Cached(
         teacher,
         folder,
         {},
-        taps=SignLayout.of(pairs),
+        taps=SignLayout.of(pairs, channels_last=computation.memory_format == "channels_last"),
         tap_names=[pair.teacher.name for pair in pairs],
         num_classes=NUM_CLASSES,
         keep_logits=True,
@@ -125,30 +181,31 @@ def _cached(teacher: Teacher, pairs: Sequence[TapPair], feed: Feed, folder: Path
     )
 
 
-def _cross_entropy_step(student: nn.Module, batch: Batch) -> Step:
-    images_BCHW, labels_B = batch.images, batch.labels
-    optimizer = _sgd(student.train())
+def _cross_entropy_step(bench: Bench) -> Step:
+    student, batch = bench.build(STUDENT).train(), bench.batch
+    optimizer = _sgd(student)
 
     def step() -> None:
+        with bench.autocast():
+            loss = F.cross_entropy(student(batch.images), batch.labels)
         optimizer.zero_grad()
-        torch.autograd.backward(F.cross_entropy(student(images_BCHW), labels_B))
+        torch.autograd.backward(loss)
         optimizer.step()
 
     return step
 
 
-def _our_step(
-    student: ModelSpec, pairs: Sequence[TapPair], answers: Answers, batch: Batch, stack: ExitStack
-) -> Step:
+def _our_step(bench: Bench, answers: Answers, stack: ExitStack) -> Step:
     """What the transfer phase does with a batch."""
-    model = build_model(student).train()
-    method = BoundaryTransfer(ActivationBoundary(margin=MARGIN), pairs).train()
-    taps = stack.enter_context(TapCapture(model, [pair.student.name for pair in pairs]))
-    optimizer = _sgd(model, method)
+    student = bench.build(STUDENT).train()
+    method = BoundaryTransfer(ActivationBoundary(margin=MARGIN), bench.pairs).train()
+    taps = stack.enter_context(TapCapture(student, [pair.student.name for pair in bench.pairs]))
+    optimizer = _sgd(student, _placed(method, bench.computation))
 
     def step() -> None:
-        teacher = answers.boundaries(batch)
-        losses = method(Views(preacts=taps.until_last_tap(batch.images)), teacher)
+        with bench.autocast():
+            teacher = answers.boundaries(bench.batch)
+            losses = method(Views(preacts=taps.until_last_tap(bench.batch.images)), teacher)
         optimizer.zero_grad()
         torch.autograd.backward(torch.stack(list(losses.values())).sum())
         optimizer.step()
@@ -156,15 +213,17 @@ def _our_step(
     return step
 
 
-def _finetune_step(student: nn.Module, answers: Answers, batch: Batch) -> Step:
-    """What the finetune phase does with a batch under KD."""
-    optimizer = _sgd(student.train())
+def _finetune_step(bench: Bench) -> Step:
+    """What the finetune phase does with a batch under KD, from kept logits."""
+    student, batch = bench.build(STUDENT).train(), bench.batch
+    optimizer = _sgd(student)
 
     def step() -> None:
-        logits_BK = student(batch.images)
-        teacher_logits_BK = answers.logits(batch).logits
-        assert teacher_logits_BK is not None
-        loss = distillation_loss(logits_BK, teacher_logits_BK, temperature=3, temperature_squared=True)
+        with bench.autocast():
+            logits_BK = student(batch.images)
+            teacher_logits_BK = bench.cached.logits(batch).logits
+            assert teacher_logits_BK is not None
+            loss = distillation_loss(logits_BK, teacher_logits_BK, temperature=3, temperature_squared=True)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()

@@ -210,9 +210,16 @@ class Recipe(Spec):
         description="Mode of the teacher's batch norms. `train` is what the paper's CIFAR code does (running "
         "statistics are left alone all the same); its signs differ from `eval` in 1 to 4 % of neurons.",
     )
-    precision: Literal["fp32", "bf16"] = Field(
-        default="fp32",
-        description="`bf16`: forward passes under autocast; weights and optimizer stay float32.",
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto",
+        description="Of forward passes in training, the teacher's too; weights and optimizer stay float32. `auto`: "
+        "bf16 for `ab` and `kd` where it is clearly faster, measured on the student at the start of a long run and "
+        "written down in `run.started` and the report, else fp32. `bf16`, which is autocast, moves 1 % of a teacher's "
+        "signs or so.",
+    )
+    memory_format: Literal["auto", "contiguous", "channels_last"] = Field(
+        default="auto",
+        description="How maps lie in memory: it changes speed and last bits. `auto`: measured, as `precision`.",
     )
     teacher_source: Literal["auto", "cached", "online"] = Field(
         default="auto",

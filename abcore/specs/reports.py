@@ -6,6 +6,7 @@ from pydantic import Field
 
 from abcore.specs.architectures import ImageShape, ModelSpec, Normalization
 from abcore.specs.base import Spec
+from abcore.specs.computations import Computation
 from abcore.specs.refusals import Problem
 
 
@@ -197,4 +198,7 @@ class DistillReport(Spec):
         description="Measured on the evaluation split; empty where the recipe compares no taps."
     )
     training_seconds: float
+    computation: Computation | None = Field(
+        default=None, description="Precision and memory layout; a recipe with these repeats the run anywhere."
+    )
     versions: dict[str, str]

@@ -70,6 +70,7 @@ def recipe(
     transfer = {"epochs": transfer_epochs, "optimizer": {"learning_rate": transfer_rate}, **common}
     return {
         "seed": seed,
+        "precision": "fp32",  # not chosen run by run: arms differ in the method alone
         "method": {**method, **(changes or {})},
         "transfer": transfer if transfer_epochs else None,
         "finetune": {

@@ -113,6 +113,13 @@ def _views(scale: Scale, seed: int) -> Iterator[Trial]:
             yield Trial(arm, str(views), seed, scale.student, recipe(scale, arm, seed=seed, views=views))
 
 
+def _precision(scale: Scale, seed: int) -> Iterator[Trial]:
+    for precision in ("fp32", "bf16"):
+        for arm in ("kd", "ab"):
+            fields = recipe(scale, arm, seed=seed) | {"precision": precision}
+            yield Trial(arm, precision, seed, scale.student, fields)
+
+
 EXPERIMENTS = {
     "learning-speed": Experiment("Learning speed", "epochs in all", _learning_speed, curves=True),
     "training-set-size": Experiment(
@@ -125,5 +132,6 @@ EXPERIMENTS = {
     "methods": Experiment("Methods", "", _methods),
     "presets": Experiment("Presets", "", _presets),
     "views": Experiment("Views", "views an image has", _views),
+    "precision": Experiment("Precision", "of forward passes", _precision, ("top1", "similarity")),
 }
 """By the name that the command takes."""

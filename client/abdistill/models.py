@@ -163,6 +163,14 @@ class TapSimilarity(Answer):
     final: float | None = None
 
 
+class Computation(Answer):
+    """How a run computed: precision of forward passes, memory layout, and why so."""
+
+    precision: str
+    memory_format: str
+    why: str
+
+
 class DistillReport(Answer):
     """What came out of a job. The teacher's figures are missing where a student was trained alone."""
 
@@ -173,6 +181,7 @@ class DistillReport(Answer):
     agreement: dict[str, float] | None = None
     boundary_similarity: tuple[TapSimilarity, ...] = ()
     training_seconds: float | None = None
+    computation: Computation | None = None
     versions: dict[str, str] = Field(default_factory=dict)
 
 

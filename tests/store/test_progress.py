@@ -17,10 +17,13 @@ from abcore.events import (
     Resumed,
     RunStarted,
 )
+from abcore.specs.computations import Computation
 from store import job_lists, jobs, progress
 from store.errors import BadCursor, NotFound
 from store.leases import renew, requeue
 from store.progress import record
+
+COMPUTATION = Computation(precision="fp32", memory_format="contiguous", why="asked for")
 
 
 def _loss(step: int, value: float, **more: float) -> Metrics:
@@ -39,7 +42,7 @@ def test_every_kind_of_record_is_kept_in_its_place(hand, problem) -> None:
         hand.db,
         hand.claim(),
         [
-            RunStarted(device="cpu", versions={"torch": "2"}, time=5.0),
+            RunStarted(device="cpu", versions={"torch": "2"}, computation=COMPUTATION, time=5.0),
             Resumed(checkpoint="a.pt", **place),
             PhaseStarted(phase="finetune", epochs=3, steps_per_epoch=10),
             _loss(20, 0.5, accuracy=0.9),
@@ -63,7 +66,11 @@ def test_every_kind_of_record_is_kept_in_its_place(hand, problem) -> None:
     ]  # fmt: skip
     told = {event.type: event for event in progress.events(hand.db, hand.project, job.id)}
     assert told["run.started"].time == 5.0
-    assert told["run.started"].data == {"device": "cpu", "versions": {"torch": "2"}}
+    assert told["run.started"].data == {
+        "device": "cpu",
+        "versions": {"torch": "2"},
+        "computation": COMPUTATION.model_dump(),
+    }
     assert (told["note"].level, told["note"].message) == ("warning", "Small \ufffd batches.")
     assert told["note"].data["details"] == {"n": None, "nul": "\ufffd"}
     assert told["run.failed"].level == "error"

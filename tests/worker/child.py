@@ -15,11 +15,13 @@ from pathlib import Path
 
 from abcore import events
 from abcore.specs.architectures import ImageShape, ModelSpec, WideResNet
+from abcore.specs.computations import Computation
 from abcore.specs.refusals import Problem
 from abcore.specs.reports import DistillReport, ModelDescription, OutputFile
 from abcore.specs.runs import ExitCode, RunResult
 
 STEPS = 5
+COMPUTATION = Computation(precision="fp32", memory_format="contiguous", why="asked for")
 BEHAVIOUR, FOLDER, WORKSPACE = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[-1])
 STOP = []
 
@@ -31,7 +33,7 @@ def main() -> None:
     with (FOLDER / "starts").open("a") as starts:
         print(WORKSPACE.name, file=starts)
     out = events.EventWriter(WORKSPACE / "events.jsonl")
-    out.emit(events.RunStarted(device="cpu", versions={}))
+    out.emit(events.RunStarted(device="cpu", versions={}, computation=COMPUTATION))
     print("a line of the log", flush=True)
     BEHAVIOURS[BEHAVIOUR](out)
 
