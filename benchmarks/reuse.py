@@ -48,7 +48,7 @@ def measure(rounds: int) -> dict[str, Any]:
         "setting": f"WRN-22-4 to WRN-16-2, {EPOCHS} epochs of {NUM_IMAGES['train']} images, a view each, "
         f"{torch.get_num_threads()} threads, cpu",
         "seconds": [[round(each, 1) for each in pair] for pair in seconds],
-        "second job's transfer phase over the first's": round(statistics.median(ratios), 3),
+        "figures": {"second_job": round(statistics.median(ratios), 3)},
     }
 
 

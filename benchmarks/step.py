@@ -25,6 +25,7 @@ from abcore.computation import LEAST_STEPS, choose_computation, torch_format
 from abcore.data.batches import Batch, Feed, View
 from abcore.data.dataset import Split
 from abcore.describe import plan_distillation
+from abcore.devices import choose_device, describe_device
 from abcore.losses import distillation_loss
 from abcore.methods.activation_boundary import BoundaryTransfer
 from abcore.sign_layout import SignLayout
@@ -67,21 +68,24 @@ class Bench:
 
     def autocast(self) -> AbstractContextManager[None]:
         """The precision of forward passes."""
-        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.computation.precision == "bf16")
+        return torch.autocast(
+            self.batch.images.device.type, dtype=torch.bfloat16, enabled=self.computation.precision == "bf16"
+        )
 
     def build(self, spec: ModelSpec) -> nn.Module:
         """A network that lies as maps do."""
-        return _placed(build_model(spec), self.computation)
+        return _placed(build_model(spec).to(self.batch.images.device), self.computation)
 
 
 def measure(rounds: int) -> dict[str, Any]:
     """Time the steps; WRN-22-4 teacher, WRN-16-2 student, as in the paper's CIFAR setting."""
+    device = choose_device()
     torch.manual_seed(0)
-    chosen = choose_computation(Recipe(), STUDENT, torch.device("cpu"), num_steps=LEAST_STEPS)
+    chosen = choose_computation(Recipe(), STUDENT, device, num_steps=LEAST_STEPS)
     plain = Computation(precision="fp32", memory_format="contiguous", why="")
     single = Computation(precision="fp32", memory_format="channels_last", why="")
     with ExitStack() as stack:
-        ours, in_single, by_hand = (_bench(each, stack) for each in (chosen, single, plain))
+        ours, in_single, by_hand = (_bench(each, device, stack) for each in (chosen, single, plain))
         steps = {
             "cross_entropy, plain": _cross_entropy_step(by_hand),
             "cross_entropy, fp32": _cross_entropy_step(in_single),
@@ -90,7 +94,7 @@ def measure(rounds: int) -> dict[str, Any]:
             "cached": _our_step(ours, ours.cached, stack),
             "online": _our_step(ours, ours.online, stack),
             "finetune": _finetune_step(ours),
-            "transcription": _plain_step(build_model(STUDENT), build_model(TEACHER), by_hand.batch.images),
+            "transcription": _plain_step(by_hand),
         }
         seconds: dict[str, list[float]] = {name: [] for name in steps}
         for step in steps.values():
@@ -99,9 +103,11 @@ def measure(rounds: int) -> dict[str, Any]:
             for name, step in steps.items():
                 started = time.perf_counter()
                 step()
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
                 seconds[name].append(time.perf_counter() - started)
     return {
-        "setting": f"WRN-22-4 to WRN-16-2, batch {BATCH_SIZE}, {torch.get_num_threads()} threads, cpu",
+        "setting": f"WRN-22-4 to WRN-16-2, batch {BATCH_SIZE}, {describe_device(device)}",
         "defaults": f"{chosen.precision}, {chosen.memory_format}",
         "rounds": rounds,
         "milliseconds": {name: round(statistics.median(times) * 1000, 1) for name, times in seconds.items()},
@@ -124,13 +130,13 @@ def _figures(seconds: dict[str, list[float]]) -> dict[str, float]:
     }
 
 
-def _bench(computation: Computation, stack: ExitStack) -> Bench:
+def _bench(computation: Computation, device: torch.device, stack: ExitStack) -> Bench:
     torch.manual_seed(0)
-    feed = _feed(torch_format(computation))
+    feed = _feed(torch_format(computation), device)
     folder = Path(stack.enter_context(TemporaryDirectory()))
     pairs = plan_distillation(STUDENT, TEACHER, Recipe()).pairs
     teacher = Teacher(
-        _placed(build_model(TEACHER), computation), [pair.teacher.name for pair in pairs], "eval"
+        _placed(build_model(TEACHER).to(device), computation), [pair.teacher.name for pair in pairs], "eval"
     )
     stack.enter_context(teacher)
     batch = next(feed.shuffled(View("train", 0), batch_size=BATCH_SIZE, order_seed=0))
@@ -150,13 +156,13 @@ def _sgd(*modules: nn.Module) -> torch.optim.Optimizer:
     )
 
 
-def _feed(memory_format: torch.memory_format) -> Feed:
+def _feed(memory_format: torch.memory_format, device: torch.device) -> Feed:
     """Random pixels: what they show is not what takes time."""
     shape = (NUM_IMAGES, IMAGE.channels, IMAGE.height, IMAGE.width)
     images_NCHW = torch.randint(0, 256, shape, dtype=torch.uint8)
     return Feed(
         {"train": Split(images_NCHW, torch.randint(NUM_CLASSES, (NUM_IMAGES,)))},
-        device=torch.device("cpu"),
+        device=device,
         normalization=Normalization(mean=(0.5,) * IMAGE.channels, std=(0.25,) * IMAGE.channels),
         augmentation=Augmentation(),
         view_seed=0,
@@ -198,9 +204,10 @@ def _cross_entropy_step(bench: Bench) -> Step:
 def _our_step(bench: Bench, answers: Answers, stack: ExitStack) -> Step:
     """What the transfer phase does with a batch."""
     student = bench.build(STUDENT).train()
-    method = BoundaryTransfer(ActivationBoundary(margin=MARGIN), bench.pairs).train()
+    method = BoundaryTransfer(ActivationBoundary(margin=MARGIN), bench.pairs).to(bench.batch.images.device)
+    _placed(method.train(), bench.computation)
     taps = stack.enter_context(TapCapture(student, [pair.student.name for pair in bench.pairs]))
-    optimizer = _sgd(student, _placed(method, bench.computation))
+    optimizer = _sgd(student, method)
 
     def step() -> None:
         with bench.autocast():
@@ -231,8 +238,9 @@ def _finetune_step(bench: Bench) -> Step:
     return step
 
 
-def _plain_step(student: nn.Module, teacher: nn.Module, images_BCHW: Tensor) -> Step:
+def _plain_step(bench: Bench) -> Step:
     """The method written out from its formulas: whole forward passes, hooks, the loss as two masked squares (eq. 7)."""
+    student, teacher, images_BCHW = bench.build(STUDENT), bench.build(TEACHER), bench.batch.images
     taps = ("block2.layer.0.bn1", "block3.layer.0.bn1", "bn1")
     seen: dict[str, dict[str, Tensor]] = {"student": {}, "teacher": {}}
     for owner, model in (("student", student.train()), ("teacher", teacher.eval())):
@@ -241,14 +249,16 @@ def _plain_step(student: nn.Module, teacher: nn.Module, images_BCHW: Tensor) -> 
             model.get_submodule(name).register_forward_hook(
                 lambda _module, _inputs, output, keep=keep, name=name: keep.__setitem__(name, output)
             )
-    connectors = nn.ModuleList(_plain_connector(student, teacher, name) for name in taps)
+    connectors = nn.ModuleList(_plain_connector(student, teacher, name) for name in taps).to(
+        images_BCHW.device
+    )
     optimizer = _sgd(student, connectors)
 
     def step() -> None:
         with torch.no_grad():
             teacher(images_BCHW)
         student(images_BCHW)
-        total = torch.zeros(())
+        total = torch.zeros((), device=images_BCHW.device)
         for index, (name, connector) in enumerate(zip(taps, connectors, strict=True)):
             x, t = connector(seen["student"][name]), seen["teacher"][name]
             off = (x + MARGIN).square() * ((x > -MARGIN) & (t <= 0)).float()

@@ -1,0 +1,151 @@
+"""Asking for a job over HTTP, by four clients that each wait for their answer, over what an empty handler does.
+
+Both are one process of uvicorn, asked in turn: a GET of a job, the same with its ETag (304), and the empty handler.
+"""
+
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from os import environ
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from fastapi import FastAPI
+
+from benchmarks.jobs import database_of
+from leash import spawn
+from store.job_lists import list_jobs
+from store.keys import create_key
+from store.models import DEFAULT_PROJECT
+
+NUM_CLIENTS = 4
+TURN_SECONDS = 1.0
+START_SECONDS = 60.0
+
+empty = FastAPI()
+
+
+@empty.get("/")
+async def nothing() -> dict[str, str]:
+    """What costs what the framework costs."""
+    return {}
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    """Give each kind of request a second in turn, `rounds` / 4 times."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        db = database_of(f"sqlite:///{folder / 'abdistill.db'}", 100)
+        _, key = create_key(db, DEFAULT_PROJECT, "benchmark")
+        job = list_jobs(db, DEFAULT_PROJECT, order="oldest", limit=1).items[0].id
+        db.dispose()
+        ours = stack.enter_context(_serving("api.app:create_app", folder, "--factory", "--no-access-log"))
+        theirs = stack.enter_context(_serving("benchmarks.requests:empty", folder, "--no-access-log"))
+        path, authorization = f"/v1/jobs/{job}", f"Authorization: Bearer {key}"
+        with closing(Asker(ours, path, authorization)) as asker:
+            etag = asker.ask().split(b"\r\netag: ", 1)[1].split(b"\r\n", 1)[0].decode()
+        kinds: dict[str, Callable[[], Asker]] = {
+            "empty": lambda: Asker(theirs, "/"),
+            "get": lambda: Asker(ours, path, authorization),
+            "get, nothing new": lambda: Asker(ours, path, authorization, f"If-None-Match: {etag}"),
+        }
+        turns: dict[str, list[list[float]]] = {name: [] for name in kinds}
+        for _ in range(max(3, rounds // 4)):
+            for name, asker_of in kinds.items():
+                turns[name].append(_turn(asker_of))
+    return _summary(turns)
+
+
+def _summary(turns: dict[str, list[list[float]]]) -> dict[str, Any]:
+    rates = {name: [len(turn) / TURN_SECONDS for turn in of] for name, of in turns.items()}
+
+    def ratio(name: str) -> float:
+        return round(statistics.median(a / b for a, b in zip(rates[name], rates["empty"], strict=True)), 3)
+
+    waits = sorted(seconds for turn in turns["get"] for seconds in turn)
+    p50, p99 = waits[len(waits) // 2], waits[len(waits) * 99 // 100]
+    return {
+        "setting": f"{NUM_CLIENTS} clients, one process each, SQLite",
+        "requests a second": {name: round(statistics.median(of)) for name, of in rates.items()},
+        "milliseconds": {"p50": round(p50 * 1000, 2), "p99": round(p99 * 1000, 2)},
+        "figures": {
+            "get": ratio("get"),
+            "not_modified": ratio("get, nothing new"),
+            "p99_over_p50": round(p99 / p50, 2),
+        },
+    }
+
+
+def _turn(asker_of: Callable[[], "Asker"]) -> list[float]:
+    end = time.perf_counter() + TURN_SECONDS
+
+    def go(_number: int) -> list[float]:
+        seconds = []
+        with closing(asker_of()) as asker:
+            asker.ask()
+            while (started := time.perf_counter()) < end:
+                asker.ask()
+                seconds.append(time.perf_counter() - started)
+        return seconds
+
+    with ThreadPoolExecutor(NUM_CLIENTS) as clients:
+        return [each for of_client in clients.map(go, range(NUM_CLIENTS)) for each in of_client]
+
+
+class Asker:
+    """One kept connection that sends one request again and again, with as little work of its own as can be."""
+
+    def __init__(self, port: int, path: str, *headers: str) -> None:
+        self._request = "\r\n".join((f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *headers, "", "")).encode()
+        self._socket = socket.create_connection(("127.0.0.1", port))
+
+    def ask(self) -> bytes:
+        """Return the head of the answer, once all of it is here."""
+        self._socket.sendall(self._request)
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += self._socket.recv(65536)
+        head, body = received.split(b"\r\n\r\n", 1)
+        status = head.split(b" ", 2)[1]
+        assert status in (b"200", b"304"), head
+        if status == b"200":
+            length = int(head.split(b"\r\ncontent-length: ", 1)[1].split(b"\r\n", 1)[0])
+            while len(body) < length:
+                body += self._socket.recv(65536)
+        return head
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._socket.close()
+
+
+@contextmanager
+def _serving(app: str, folder: Path, *options: str) -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = int(probe.getsockname()[1])
+    settings = {
+        "ABDISTILL_DATA_DIR": str(folder),
+        "ABDISTILL_DATABASE_URL": f"sqlite:///{folder / 'abdistill.db'}",
+        "ABDISTILL_BROKER_URL": f"redis+socket://{folder / 'nobody.sock'}",  # no job is queued: nobody is rung for
+    }
+    command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--log-level", "warning", *options]
+    process = spawn(command, env=dict(environ) | settings, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except ConnectionRefusedError:
+                if process.wait(timeout=0.1) is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"{app} did not start") from None
+        yield port
+    finally:
+        process.terminate()
+        process.wait()

@@ -1,0 +1,77 @@
+"""Writes docs/performance.md from measurements beside it: `python docs/performance_page.py [RESULTS]`.
+
+With `benchmarks/results`, where `python -m benchmarks` leaves them, they are taken over into docs/performance first.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PAGE = Path(__file__).with_name("performance.md")
+RESULTS = Path(__file__).with_name("performance")
+HEAD = """# Speed
+
+Every figure is a ratio of two things that were measured in turn in one process, by `python -m benchmarks` (`make bench`; one of
+them by its name). This page is made of their results by `python docs/performance_page.py benchmarks/results`. A figure
+that does not reach its target says **missed**.
+
+"""
+
+
+class Target(NamedTuple):
+    """What a figure shall be: at most `most`, or at least `least`."""
+
+    measurement: str
+    figure: str
+    what: str
+    most: float | None = None
+    least: float | None = None
+
+    def row(self, value: float) -> str:
+        """A line of the table."""
+        is_met = value <= self.most if self.most is not None else value >= (self.least or 0.0)
+        bound = f"<= {self.most:g}" if self.most is not None else f">= {self.least:g}"
+        return f"| {self.what} | {value:.3g} | {bound} | {'' if is_met else '**missed**'} | `{self.measurement}` |\n"
+
+
+TARGETS = (
+    Target("step", "cached_fp32", "transfer step, cached, over the student's own step, float32", most=1.15),
+    Target("step", "defaults_over_plain", "transfer step, defaults, over its own step, plain float32", most=0.6),
+    Target("step", "transcription_over_cached", "transfer step, the method written out, over ours", least=5),
+    Target("step", "transcription_over_online", "the same, teacher asked at every step", least=2.2),
+    Target("step", "finetune", "finetune step, kept logits, over a cross-entropy step", most=1.05),
+    Target("reuse", "second_job", "second job, same teacher and data, transfer phase, over the first", most=0.45),
+    Target("requests", "get", "GET of a job, requests a second, over an empty handler's", least=0.5),
+    Target("requests", "not_modified", "the same with If-None-Match", least=0.7),
+    Target("requests", "p99_over_p50", "GET of a job, p99 over p50", most=10),
+    Target("tables", "list", "list of jobs among 100,000, over among 100", most=1.3),
+    Target("tables", "get", "one job among them", most=1.3),
+    Target("tables", "claim", "a claim among them", most=1.3),
+)
+
+
+def page() -> str:
+    """The page's text: a row a figure, and where each was measured."""
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    table = "| figure | measured | target | | measurement |\n|---|---|---|---|---|\n"
+    table += "".join(t.row(found[t.measurement]["figures"][t.figure]) for t in TARGETS)
+    return HEAD + table + "".join(_section(name, result) for name, result in found.items())
+
+
+def _section(name: str, result: dict[str, Any]) -> str:
+    defaults = f" Defaults: {result['defaults']}." if "defaults" in result else ""
+    versions = f"torch {result['torch']}, Python {result['python']}, {result['machine']}"
+    lines = [f"\n## {name}\n\n{result['setting']}.{defaults} {versions}.\n\n"]
+    for unit in ("milliseconds", "seconds", "requests a second"):
+        if unit in result:
+            lines.append(f"```json\n{json.dumps({unit: result[unit]}, indent=2)}\n```\n")
+    return "".join(lines)
+
+
+if __name__ == "__main__":
+    for result in Path(sys.argv[1]).glob("*.json") if len(sys.argv) > 1 else ():
+        RESULTS.mkdir(exist_ok=True)
+        shutil.copy(result, RESULTS)
+    PAGE.write_text(page())
