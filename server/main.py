@@ -16,6 +16,7 @@ from server.errors import CannotStart
 from server.migrating import migrate as run_migrations
 from server.up import up as run_all
 from store import keys as store_keys
+from store import projects as store_projects
 from store.database import Database
 from store.errors import StoreError
 from store.models import DEFAULT_PROJECT
@@ -50,10 +51,16 @@ app = App(
 )
 keys = typer.Typer(no_args_is_help=True, help="API keys.")
 app.add_typer(keys, name="keys")
+projects = typer.Typer(
+    no_args_is_help=True, help="Projects: what is of one is invisible to the keys of others."
+)
+app.add_typer(projects, name="projects")
 
+DAY_SECONDS = 86400
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder of all that the service keeps.  [default: .abdistill]")
 ]
+ProjectId = Annotated[str, typer.Option("--project", help="Whose key.")]
 
 
 @app.command()
@@ -98,6 +105,10 @@ def create_key(
         list[str] | None,
         typer.Option("--scope", help=f"{', '.join(get_args(store_keys.Scope))}; all by default."),
     ] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=36500, help="It expires after so many days.  [default: never]")
+    ] = None,
+    project: ProjectId = DEFAULT_PROJECT,
     data_dir: DataDir = None,
 ) -> None:
     """Make a key and print it: it is shown this once, only its hash is kept."""
@@ -106,27 +117,63 @@ def create_key(
         allowed = ", ".join(get_args(store_keys.Scope))
         raise typer.BadParameter(f"no such scope: {', '.join(sorted(unknown))} (there are: {allowed})")
     chosen = [scope for scope in get_args(store_keys.Scope) if not scopes or scope in scopes]
-    key, secret = store_keys.create_key(_database(data_dir), DEFAULT_PROJECT, name, chosen)
-    typer.echo(f"{key.id} ({', '.join(key.scopes)})", err=True)
+    lifetime = None if days is None else days * DAY_SECONDS
+    key, secret = store_keys.create_key(_database(data_dir), project, name, chosen, lifetime_seconds=lifetime)
+    typer.echo(f"{key.id} ({', '.join(key.scopes)}), expires: {_moment(key.expires_at)}", err=True)
     typer.echo(secret)
 
 
 @keys.command("list")
-def list_keys(data_dir: DataDir = None) -> None:
-    """All keys, without their secrets."""
-    for key in store_keys.list_keys(_database(data_dir), DEFAULT_PROJECT):
-        created = datetime.fromtimestamp(key.created_at, UTC)
+def list_keys(project: ProjectId = DEFAULT_PROJECT, data_dir: DataDir = None) -> None:
+    """A project's keys, without their secrets."""
+    for key in store_keys.list_keys(_database(data_dir), project):
         state = "revoked" if key.revoked_at else "active"
+        times = f"expires: {_moment(key.expires_at)}  last used: {_moment(key.last_used_at)}"
         typer.echo(
-            f"{key.id}  {state:<7}  ...{key.hint}  {created:%Y-%m-%d %H:%M}  {','.join(key.scopes)}  {key.name}"
+            f"{key.id}  {state:<7}  ...{key.hint}  {_moment(key.created_at)}  {times}  "
+            f"{','.join(key.scopes)}  {key.name}"
         )
 
 
 @keys.command("revoke")
-def revoke_key(key_id: str, data_dir: DataDir = None) -> None:
+def revoke_key(key_id: str, project: ProjectId = DEFAULT_PROJECT, data_dir: DataDir = None) -> None:
     """Make a key worthless from the next request on."""
-    store_keys.revoke_key(_database(data_dir), DEFAULT_PROJECT, key_id)
+    store_keys.revoke_key(_database(data_dir), project, key_id)
     typer.echo(f"{key_id} is revoked")
+
+
+@keys.command("rotate")
+def rotate_key(
+    key_id: str,
+    overlap: Annotated[
+        int, typer.Option(min=0, metavar="SECONDS", help="The secret before opens too for so long.")
+    ] = DAY_SECONDS,
+    project: ProjectId = DEFAULT_PROJECT,
+    data_dir: DataDir = None,
+) -> None:
+    """Give a key a new secret and print it, this once. One that somebody saw: --overlap 0."""
+    key, secret = store_keys.rotate_key(_database(data_dir), project, key_id, overlap_seconds=overlap)
+    typer.echo(f"{key.id}: the secret before opens until {_moment(key.previous_until)}", err=True)
+    typer.echo(secret)
+
+
+@projects.command("create")
+def create_project(
+    name: Annotated[str, typer.Argument(help="Whose it is.")], data_dir: DataDir = None
+) -> None:
+    """Make a project and print its id; `keys create --project` makes the keys that open it."""
+    typer.echo(store_projects.create_project(_database(data_dir), name).id)
+
+
+@projects.command("list")
+def list_projects(data_dir: DataDir = None) -> None:
+    """All projects, oldest first."""
+    for project in store_projects.list_projects(_database(data_dir)):
+        typer.echo(f"{project.id}  {_moment(project.created_at)}  {project.name}")
+
+
+def _moment(seconds: float | None) -> str:
+    return "never" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _settings(**given: Any) -> Settings:

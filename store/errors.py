@@ -30,6 +30,12 @@ class Unauthenticated(StoreError):
     code = "key.invalid"
 
 
+class KeyExpired(Unauthenticated):
+    """The API key has expired."""
+
+    code = "key.expired"
+
+
 class NotFound(StoreError):
     """There is no such object in this project."""
 

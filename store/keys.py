@@ -1,22 +1,30 @@
-"""API keys: shown once, kept as hashes."""
+"""API keys: shown once, kept as hashes, good until they expire or are revoked."""
 
 import hashlib
+import hmac
+import logging
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal, get_args
 
-from sqlalchemy import select
+from sqlalchemy import or_, select, update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from store.columns import unix_now
 from store.database import Database
-from store.errors import NotFound, Unauthenticated
+from store.errors import KeyExpired, NotFound, Unauthenticated
 from store.ids import new_id
-from store.models import ApiKey
+from store.models import ApiKey, Project
 
 Scope = Literal["read", "submit", "admin"]
 SCOPES: frozenset[Scope] = frozenset(get_args(Scope))
+USE_SECONDS = 60.0
+"""How old the time of a key's last use may be before it is written anew."""
 _PREFIX = "abd_"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,10 +37,19 @@ class Principal:
 
 
 def create_key(
-    db: Database, project_id: str, name: str, scopes: Collection[Scope] = SCOPES
+    db: Database,
+    project_id: str,
+    name: str,
+    scopes: Collection[Scope] = SCOPES,
+    *,
+    lifetime_seconds: float | None = None,
 ) -> tuple[ApiKey, str]:
-    """Return a new key's row and its secret, which cannot be had again."""
-    secret = _PREFIX + secrets.token_urlsafe(32)
+    """Return a new key's row and its secret, which cannot be had again. Without a lifetime it never expires.
+
+    Raises:
+        NotFound: no such project.
+    """
+    secret = _new_secret()
     key = ApiKey(
         id=new_id("key"),
         project_id=project_id,
@@ -40,9 +57,14 @@ def create_key(
         secret_sha256=_hash(secret),
         hint=secret[-4:],
         scopes=sorted(scopes),
+        expires_at=None if lifetime_seconds is None else unix_now() + lifetime_seconds,
     )
     with db.write() as session:
+        if session.get(Project, project_id) is None:
+            raise NotFound("project", project_id)
         session.add(key)
+        session.flush()
+        session.refresh(key)
     return key, secret
 
 
@@ -50,17 +72,32 @@ def authenticate(db: Database, token: str) -> Principal:
     """Return who holds this secret.
 
     A secret has 256 random bits, so a plain hash cannot be guessed, and looking it up by its hash tells a clock nothing
-    about it.
+    about it. Nothing is remembered from one call to the next: what is revoked is worthless at once, in every process.
 
     Raises:
-        Unauthenticated
+        Unauthenticated, KeyExpired
     """
+    given = _hash(token)
     with db.read() as session:
-        key = session.scalar(
-            select(ApiKey).where(ApiKey.secret_sha256 == _hash(token), ApiKey.revoked_at.is_(None))
-        )
-    if key is None:
+        found = session.execute(
+            select(ApiKey, unix_now()).where(
+                or_(ApiKey.secret_sha256 == given, ApiKey.previous_sha256 == given),
+                ApiKey.revoked_at.is_(None),
+            )
+        ).one_or_none()
+    if found is None:
         raise Unauthenticated
+    key, now = found
+    if not _opens(key, given, now):
+        raise Unauthenticated(f"The secret of key {key.id} was replaced by a newer one: use that.")
+    _require_alive(key, now)
+    if key.last_used_at is None or key.last_used_at <= now - USE_SECONDS:
+        try:
+            _write_down_use(db, key.id)
+        except (
+            OperationalError
+        ) as error:  # a database that is busy with writing answers questions all the same
+            _log.warning("the use of key %s was not written down: %s", key.id, error.orig)
     return Principal(key.id, key.project_id, frozenset(key.scopes))
 
 
@@ -78,17 +115,66 @@ def revoke_key(db: Database, project_id: str, key_id: str) -> ApiKey:
         NotFound: no such key, or revoked before.
     """
     with db.write() as session:
-        key = session.scalar(
-            select(ApiKey).where(
-                ApiKey.id == key_id, ApiKey.project_id == project_id, ApiKey.revoked_at.is_(None)
-            )
-        )
-        if key is None:
-            raise NotFound("key", key_id)
+        key = _find(session, project_id, key_id)
         key.revoked_at = unix_now()
         session.flush()
         session.refresh(key)
         return key
+
+
+def rotate_key(db: Database, project_id: str, key_id: str, *, overlap_seconds: float) -> tuple[ApiKey, str]:
+    """Return the key and its new secret; the one before opens too for `overlap_seconds` more.
+
+    Raises:
+        NotFound: no such key, or revoked.
+        KeyExpired: a new secret would open nothing.
+    """
+    secret = _new_secret()
+    with db.write() as session:
+        key = _find(session, project_id, key_id)
+        _require_alive(key, session.scalar(select(unix_now())) or 0.0)
+        key.previous_sha256, key.previous_until = key.secret_sha256, unix_now() + overlap_seconds
+        key.secret_sha256, key.hint = _hash(secret), secret[-4:]
+        session.flush()
+        session.refresh(key)
+        return key, secret
+
+
+def _find(session: Session, project_id: str, key_id: str) -> ApiKey:
+    """Return a key that was not revoked, locked for a change."""
+    mine = ApiKey.id == key_id, ApiKey.project_id == project_id, ApiKey.revoked_at.is_(None)
+    key = session.scalar(select(ApiKey).where(*mine).with_for_update())
+    if key is None:
+        raise NotFound("key", key_id)
+    return key
+
+
+def _opens(key: ApiKey, given: str, now: float) -> bool:
+    """Whether a hash is that of a secret that still holds; takes the same time whichever of the two it is."""
+    current = hmac.compare_digest(key.secret_sha256, given)
+    previous = hmac.compare_digest(key.previous_sha256 or "", given)
+    return current or (previous and (key.previous_until or 0.0) > now)
+
+
+def _require_alive(key: ApiKey, now: float) -> None:
+    if key.expires_at is not None and key.expires_at <= now:
+        moment = datetime.fromtimestamp(key.expires_at, UTC)
+        raise KeyExpired(f"The key {key.id} expired at {moment:%Y-%m-%d %H:%M:%S} UTC.")
+
+
+def _write_down_use(db: Database, key_id: str) -> None:
+    with db.write() as session:
+        long_ago = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at <= unix_now() - USE_SECONDS)
+        session.execute(
+            update(ApiKey)
+            .where(ApiKey.id == key_id, long_ago)
+            .values(last_used_at=unix_now())
+            .execution_options(synchronize_session=False)
+        )
+
+
+def _new_secret() -> str:
+    return _PREFIX + secrets.token_urlsafe(32)
 
 
 def _hash(secret: str) -> str:

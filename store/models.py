@@ -60,7 +60,10 @@ class Project(Base):
 
 
 class ApiKey(Base):
-    """Who may ask. The secret itself is nowhere: `secret_sha256` is its hash, `hint` its last four characters."""
+    """Who may ask. The secret itself is nowhere: `secret_sha256` is its hash, `hint` its last four characters.
+
+    Until `previous_until` the secret before the last rotation opens too. `last_used_at` is good to a minute.
+    """
 
     __tablename__ = "api_keys"
     __table_args__ = (Index(None, "project_id", "created_at", "id"),)
@@ -71,6 +74,10 @@ class ApiKey(Base):
     secret_sha256: Mapped[str] = mapped_column(_Sha256, unique=True)
     hint: Mapped[str] = mapped_column(String(8))
     scopes: Mapped[list[str]] = mapped_column(json_type)
+    previous_sha256: Mapped[str | None] = mapped_column(_Sha256, unique=True)
+    previous_until: Mapped[float | None] = mapped_column(Double)
+    expires_at: Mapped[float | None] = mapped_column(Double)
+    last_used_at: Mapped[float | None] = mapped_column(Double)
     created_at: Mapped[float] = mapped_column(Double, default=unix_now())
     revoked_at: Mapped[float | None] = mapped_column(Double)
 

@@ -34,6 +34,14 @@ def test_a_revoked_key_is_worthless_from_the_next_request_on(service: Any, refus
         refusal(client.get("/v1/jobs"), 401, "unauthenticated")
 
 
+def test_a_key_that_has_expired_is_told_so(service: Any, refusal: Refusal) -> None:
+    key, secret = create_key(service.db, DEFAULT_PROJECT, "over", lifetime_seconds=0)
+    with service.client_of(secret) as client:
+        problem = refusal(client.get("/v1/jobs"), 401, "unauthenticated")
+    assert problem["code"] == "key.expired"
+    assert key.id in problem["message"]
+
+
 def test_a_key_that_may_only_read_submits_nothing(service: Any, refusal: Refusal) -> None:
     _, secret = create_key(service.db, DEFAULT_PROJECT, "reader", ["read"])
     with service.client_of(secret) as client:

@@ -48,6 +48,23 @@ def test_a_key_is_shown_once_works_and_can_be_revoked(run: Run, tmp_path: Path) 
     assert "revoked" in run("keys", "list").stdout
 
 
+def test_a_project_has_keys_of_its_own_that_rotate(run: Run, tmp_path: Path) -> None:
+    run("migrate")
+    project = run("projects", "create", "vision").stdout.strip()
+    assert project in run("projects", "list").stdout
+    created = run("keys", "create", "ci", "--project", project, "--days", "30")
+    assert "expires: 2" in created.stderr
+    first, key_id = created.stdout.strip(), created.stderr.split()[0]
+    second = run("keys", "rotate", key_id, "--project", project, "--overlap", "0").stdout.strip()
+    db = Database(Settings(data_dir=tmp_path).database_url)
+    assert authenticate(db, second).project_id == project
+    with pytest.raises(Unauthenticated):
+        authenticate(db, first)
+    db.dispose()
+    assert key_id in run("keys", "list", "--project", project).stdout
+    assert key_id not in run("keys", "list").stdout
+
+
 def test_mistakes_are_explained_without_a_traceback(run: Run) -> None:
     for said, code, words, environment in (
         ("read, submit, admin", 2, ("keys", "create", "x", "--scope", "rread"), {}),

@@ -12,6 +12,11 @@ REQUESTS: dict[str, Code] = {
         "Send `Authorization: Bearer abd_...`; an operator makes keys with `abdistill-server keys create`.",
         "unauthenticated",
     ),
+    "key.expired": Code(
+        "The key was made for a time that is over.",
+        "An operator makes another with `abdistill-server keys create`.",
+        "unauthenticated",
+    ),
     "key.scope": Code(
         "The key is good, and its scopes do not allow this.",
         "Use a key with a scope of `allowed`.",
