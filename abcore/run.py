@@ -21,6 +21,7 @@ from abcore.specs.refusals import Refusal
 from abcore.specs.runs import (
     CombineTeachersRun,
     DistillRun,
+    EvaluateTeacherRun,
     ExitCode,
     Run,
     RunResult,
@@ -115,6 +116,10 @@ def _do(run: Run, workspace: Path, events: EventWriter, stop: threading.Event) -
 
             _stop_at_once(stop)
             return combine_teachers(run, workspace)
+        case EvaluateTeacherRun():
+            from abcore.teacher_evaluation import evaluate_teacher  # noqa: PLC0415  # see above
+
+            return evaluate_teacher(run, workspace, stop.is_set)
         case VerifyTeacherRun():
             from abcore.ingest import verify_teacher  # noqa: PLC0415  # see above
 

@@ -20,6 +20,7 @@ from api.routes import (
     deliveries,
     docs,
     estimates,
+    evaluations,
     events,
     health,
     job_actions,
@@ -78,6 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     for resource in (
         teachers,
+        evaluations,
         datasets,
         jobs,
         estimates,

@@ -141,16 +141,32 @@ def _mismatches(body: JobCreate, teacher: Teacher | None, report: DatasetReport)
     model = ModelSpec.model_validate(teacher.model)
     # Logits are compared class by class; boundaries and DTL's extra head work across different classes.
     finetune = body.recipe.finetune
-    if model.num_classes != len(report.classes) and finetune is not None and finetune.kd_weight > 0:
+    if finetune is not None and finetune.kd_weight > 0:
+        yield from class_mismatch(
+            model,
+            report,
+            "teacher",
+            "Use a teacher of the dataset's classes; or learn its boundaries only: recipe.finetune.kd_weight 0 "
+            "and cross_entropy_weight 1.",
+        )
+    yield from image_mismatch(model, report)
+
+
+def class_mismatch(model: ModelSpec, report: DatasetReport, where: str, hint: str) -> Iterator[Problem]:
+    """Say that teacher and dataset have different numbers of classes, if so."""
+    if model.num_classes != len(report.classes):
         yield Problem(
             code="teacher.classes",
             message=f"the teacher has {model.num_classes} classes and the dataset {len(report.classes)}",
-            where="teacher",
+            where=where,
             value=model.num_classes,
             allowed=(f"{len(report.classes)} classes",),
-            hint="Use a teacher of the dataset's classes; or learn its boundaries only: recipe.finetune.kd_weight 0 "
-            "and cross_entropy_weight 1.",
+            hint=hint,
         )
+
+
+def image_mismatch(model: ModelSpec, report: DatasetReport) -> Iterator[Problem]:
+    """Say that the teacher takes other images than the dataset's, if so."""
     if model.image != report.image:
         size = model.image.height if model.image.height == model.image.width else None
         yield Problem(

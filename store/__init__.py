@@ -5,6 +5,7 @@ The database is the truth about a job; a broker message is only a doorbell. Know
 - `settings`, `database`, `models`, `schema`      the ground
 - `jobs`                                          a user's side of a job: submit, list, cancel, pause
 - `leases`, `progress`, `sweep`                   a worker's side: claim, renew, record, finish, take back
+- `evaluations`                                   how good a teacher is on a dataset
 - `teachers`, `datasets`, `artifacts`, `blobs`    what goes in and what comes out
 - `references`                                    which blobs rows speak of
 - `outbox`, `webhooks`, `deliveries`              who is told of a change, and how far that is

@@ -13,7 +13,7 @@ from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from abcore.specs.refusals import Problem
-from abcore.specs.reports import DatasetReport, DistillReport, TeacherReport
+from abcore.specs.reports import DatasetReport, DistillReport, EvaluationReport, TeacherReport
 from store.columns import unix_now
 from store.database import Database
 from store.endings import Crash, cancelled, charge, failed, give_back
@@ -135,7 +135,7 @@ def crash(db: Database, lease: Lease, problem: Problem, log_tail: str, max_crash
 def finish(
     db: Database,
     lease: Lease,
-    report: DistillReport | TeacherReport | DatasetReport,
+    report: DistillReport | TeacherReport | DatasetReport | EvaluationReport,
     artifacts: Sequence[NewArtifact],
 ) -> Job:
     """Commit the result: the report, the files, the state, and the teacher or dataset that it made, all or nothing.
@@ -203,7 +203,7 @@ def _held(session: Session, lease: Lease) -> Job:
 
 
 def _settle_verified(session: Session, job: Job, report: Json, artifacts: Sequence[NewArtifact]) -> None:
-    if job.kind == "distill":
+    if job.kind in ("distill", "evaluate_teacher"):
         return
     kind = "dataset" if job.kind == "verify_dataset" else "teacher"
     file = next((artifact for artifact in artifacts if artifact.kind == kind), None)

@@ -18,7 +18,9 @@ from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 import store.job_models  # noqa: F401  # its tables belong to the metadata
 from store.columns import Base, CleanString, json_type, unix_now
 
-JobKind = Literal["distill", "train_teacher", "combine_teachers", "verify_teacher", "verify_dataset"]
+JobKind = Literal[
+    "distill", "train_teacher", "combine_teachers", "evaluate_teacher", "verify_teacher", "verify_dataset"
+]
 JobState = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
 UploadState = Literal["pending", "ready", "invalid"]
 StopRequest = Literal["cancel", "pause"]
@@ -166,7 +168,8 @@ class Job(Base):
               sqlite_where=text("state = 'running'"), postgresql_where=text("state = 'running'")),
         Index(None, "teacher_id"),
         Index(None, "dataset_id"),
-        _one_of("kind", "distill", "train_teacher", "combine_teachers", "verify_teacher", "verify_dataset"),
+        _one_of("kind", "distill", "train_teacher", "combine_teachers", "evaluate_teacher", "verify_teacher",
+                "verify_dataset"),
         _one_of("state", "queued", "running", "paused", "succeeded", "failed", "cancelled"),
         _one_of("stop_requested", "cancel", "pause"),
         CheckConstraint("(state = 'running') = (lease_owner IS NOT NULL)", name="only_running_is_leased"),

@@ -15,7 +15,7 @@ from worker.workspace import Workspace
 
 # -P: the workspace is the current folder, and what lies there must never be imported.
 CHILD_COMMAND = (sys.executable, "-P", "-m", "abcore.run")
-TRAINING = frozenset({"distill", "train_teacher"})
+TRAINING = frozenset({"distill", "train_teacher", "evaluate_teacher"})
 """Tasks that read only what was verified, and compute for long."""
 OPEN_FILES = 4096
 PYTHON_WITH_TORCH_BYTES = (

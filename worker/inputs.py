@@ -59,8 +59,8 @@ def _inputs(db: Database, job: Job) -> Iterator[tuple[str, Teacher | Dataset]]:
         case "combine_teachers":
             for index, member in enumerate(job.spec["members"]):
                 yield f"member-{index}", teachers.get(db, project, member)
-        case "train_teacher" | "distill":
-            if job.kind == "distill" and job.teacher_id is not None:
+        case "train_teacher" | "evaluate_teacher" | "distill":
+            if job.kind != "train_teacher" and job.teacher_id is not None:
                 yield "teacher", teachers.get(db, project, job.teacher_id)
             yield "dataset", datasets.get(db, project, _known(job.dataset_id))
 

@@ -159,6 +159,13 @@ class TeacherReport(Spec):
     warnings: tuple[Problem, ...] = ()
 
 
+class EvaluationReport(Spec):
+    """How good a teacher is on a dataset of its classes."""
+
+    accuracy: dict[str, Accuracy] = Field(description="By held-out split.")
+    warnings: tuple[Problem, ...] = ()
+
+
 class TapSimilarity(Spec):
     """Boundary similarity at one tap pair: share of neurons of student and teacher on the same side of zero, 0..1."""
 

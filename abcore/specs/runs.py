@@ -19,7 +19,7 @@ from pydantic import Field
 from abcore.specs.architectures import Architecture, Ensemble, ModelSpec, Normalization
 from abcore.specs.base import Spec
 from abcore.specs.recipes import Recipe
-from abcore.specs.reports import DatasetReport, DistillReport, OutputFile, TeacherReport
+from abcore.specs.reports import DatasetReport, DistillReport, EvaluationReport, OutputFile, TeacherReport
 
 
 class ExitCode(IntEnum):
@@ -71,6 +71,14 @@ class CombineTeachersRun(Spec):
     model: EnsembleSpec
 
 
+class EvaluateTeacherRun(Spec):
+    """Measure a teacher on the held-out splits of a dataset of its classes; leave no file but the result."""
+
+    task: Literal["evaluate_teacher"] = "evaluate_teacher"
+    model: ModelSpec
+    normalization: Normalization
+
+
 class VerifyTeacherRun(Spec):
     """Read an untrusted checkpoint, hold it against its architecture, leave `outputs/teacher.safetensors`."""
 
@@ -95,7 +103,12 @@ class VerifyDatasetRun(Spec):
 
 
 Run = Annotated[
-    DistillRun | TrainTeacherRun | CombineTeachersRun | VerifyTeacherRun | VerifyDatasetRun,
+    DistillRun
+    | TrainTeacherRun
+    | CombineTeachersRun
+    | EvaluateTeacherRun
+    | VerifyTeacherRun
+    | VerifyDatasetRun,
     Field(discriminator="task"),
 ]
 
@@ -103,5 +116,5 @@ Run = Annotated[
 class RunResult(Spec):
     """`outputs/result.json`."""
 
-    report: DistillReport | TeacherReport | DatasetReport
+    report: DistillReport | TeacherReport | DatasetReport | EvaluationReport
     files: tuple[OutputFile, ...]

@@ -21,7 +21,18 @@ from abdistill.errors import (
     Unauthorized,
 )
 from abdistill.jobs import Update
-from abdistill.models import Artifact, Dataset, Delivery, Event, Job, Metric, Page, Teacher, Webhook
+from abdistill.models import (
+    Artifact,
+    Dataset,
+    Delivery,
+    Evaluation,
+    Event,
+    Job,
+    Metric,
+    Page,
+    Teacher,
+    Webhook,
+)
 
 __all__ = [
     "AbdistillError",
@@ -33,6 +44,7 @@ __all__ = [
     "ConnectionFailed",
     "Dataset",
     "Delivery",
+    "Evaluation",
     "Event",
     "IntegrityError",
     "Invalid",

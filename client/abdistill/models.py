@@ -209,6 +209,22 @@ class Teacher(Resource):
     report: TeacherReport | None = None
 
 
+class Evaluation(Resource):
+    """How good a teacher is on a dataset: `queued`, `running`, then `succeeded`, `failed` or `cancelled`."""
+
+    teacher: str
+    dataset: str
+    state_reason: str | None = None
+    accuracy: dict[str, Accuracy] = Field(default_factory=dict)
+    warnings: tuple[ProblemItem, ...] = ()
+    ended_at: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.state in ENDED_STATES
+
+
 class Dataset(Resource):
     """Labelled images: `pending`, then `ready` or `invalid`."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from abdistill.errors import Rejected, Timeout
-from abdistill.models import Dataset, Page, Teacher
+from abdistill.models import Dataset, Evaluation, Page, Teacher
 from abdistill.transport import Transport
 from abdistill.uploads import LocalFile, Progress, put_file
 
@@ -128,6 +128,43 @@ class Teachers(UploadedResources[Teacher]):
         """Make an ensemble of ready teachers one teacher, which answers with the mean of their probabilities."""
         body = {"name": name, "members": list(members)}
         return self._parse(self._transport.request("POST", f"{self._url_path}/combine", json=body).content)
+
+    def evaluate(
+        self,
+        teacher_id: str,
+        dataset: str,
+        *,
+        wait: bool = True,
+        timeout_seconds: float | None = None,
+        poll_seconds: float = 0.5,
+    ) -> Evaluation:
+        """Have a teacher measured on a dataset's held-out splits, and wait for the figures.
+
+        `warnings` say where it is no better than chance. An evaluation that failed has `problems`.
+
+        Raises:
+            Timeout: it has not ended; it goes on, and `evaluations` lists it.
+        """
+        url_path = f"{self._url_path}/{teacher_id}/evaluations"
+        content = self._transport.request("POST", url_path, json={"dataset": dataset}).content
+        evaluation = Evaluation.model_validate_json(content)
+        deadline = time.monotonic() + timeout_seconds if timeout_seconds is not None else None
+        while wait and not evaluation.ended:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise Timeout(
+                    f"evaluation {evaluation.id} is still {evaluation.state} after {timeout_seconds:g} s"
+                )
+            time.sleep(poll_seconds)
+            content = self._transport.request("GET", f"{url_path}/{evaluation.id}").content
+            evaluation = Evaluation.model_validate_json(content)
+        return evaluation
+
+    def evaluations(self, teacher_id: str, *, limit: int = 20, cursor: str | None = None) -> Page[Evaluation]:
+        """One page of what a teacher was measured on, newest first."""
+        params = {"limit": limit} | ({"cursor": cursor} if cursor else {})
+        url_path = f"{self._url_path}/{teacher_id}/evaluations"
+        content = self._transport.request("GET", url_path, params=params).content
+        return Page[Evaluation].model_validate_json(content)
 
     def add(
         self,

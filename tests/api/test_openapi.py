@@ -9,6 +9,7 @@ from pydantic import BaseModel, TypeAdapter
 from abcore.specs.architectures import ModelSpec
 from api.app import create_app
 from api.schemas.base import ProblemDocument
+from api.schemas.evaluations import EvaluationCreate
 from api.schemas.jobs import JobClone, JobCreate, JobUpdate
 from api.schemas.sweeps import SweepCreate
 from api.schemas.uploads import DatasetCreate, TeacherCombine, TeacherCreate, TeacherTrain
@@ -19,6 +20,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "create_teacher": TeacherCreate,
     "train_teacher": TeacherTrain,
     "combine_teachers": TeacherCombine,
+    "create_teacher_evaluation": EvaluationCreate,
     "create_dataset": DatasetCreate,
     "create_job": JobCreate,
     "estimate_job": JobCreate,

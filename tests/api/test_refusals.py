@@ -298,6 +298,7 @@ def test_another_project_sees_nothing_of_this_one(service: Any, refusal: Refusal
         "job_id": job["id"],
         "dataset_id": job["dataset"],
         "teacher_id": service.ready("teacher"),
+        "evaluation_id": job["id"],
         "name": "student.safetensors",
         "sweep_id": service.client.post("/v1/sweeps", json=sweep).json()["id"],
         "webhook_id": service.client.post("/v1/webhooks", json=HOOK).json()["id"],
@@ -309,6 +310,8 @@ def test_another_project_sees_nothing_of_this_one(service: Any, refusal: Refusal
         for path, operations in service.app.openapi()["paths"].items():
             for method in operations if "{" in path else ():
                 body = {"patch": b"{}", "put": b"x", "post": b"{}"}.get(method)
+                if path.endswith("/evaluations") and method == "post":
+                    body = b'{"dataset": "dst_none"}'
                 headers = {"Content-Type": "application/json"} if method != "put" else {}
                 answer = stranger.request(method, path.format(**ids), content=body, headers=headers)
                 refusal(answer, 404, "not-found")

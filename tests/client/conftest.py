@@ -24,6 +24,7 @@ from abcore.specs.reports import (
     Accuracy,
     DatasetReport,
     DistillReport,
+    EvaluationReport,
     FoundSize,
     ModelDescription,
     SampleSheet,
@@ -97,6 +98,15 @@ class Backstage:
         if kind == "dataset":
             made.append(self.artifact(lease, "samples.png", "samples", b"a picture"))
         leases.finish(self.db, lease, report, made)
+
+    def measure(self) -> None:
+        """Find out how good a teacher is, as soon as somebody asks."""
+        leased: list[leases.Lease] = []
+        poll(lambda: leased or leased.extend(filter(None, [leases.claim(self.db, "tests", LEASE_SECONDS)])))
+        accuracy = Accuracy(top1=0.97, top5=1.0, loss=0.1, num_images=100)
+        warning = Problem(code="teacher.at_chance", message="It knows nothing.", where="dataset:test")
+        report = EvaluationReport(accuracy={"test": accuracy}, warnings=(warning,))
+        leases.finish(self.db, leased[0], report, [])
 
     def reject(self) -> None:
         """Find the upload that waits unusable."""

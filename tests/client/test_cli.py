@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -255,3 +256,16 @@ def test_settings_are_laid_over_a_recipe_file(tmp_path: Path) -> None:
         parsing.recipe(None, ["transfer.epochs"])
     with pytest.raises(typer.BadParameter, match="there is no such file"):
         parsing.recipe("not-there.json", [])
+
+
+def test_a_teacher_is_measured(run_cli: Run, client: Client, backstage: Any, file: Path) -> None:
+    model = ("--model", "wide_resnet:depth=16,width=2", "--image", "1x8x8", "--classes", "10")
+    teacher = json.loads(run_cli("teachers", "add", file, *model, "--no-wait", "--json").stdout)["id"]
+    backstage.accept()
+    dataset = backstage.ready_dataset(client, file)
+    with ThreadPoolExecutor(1) as threads:
+        shown = threads.submit(run_cli, "teachers", "evaluate", teacher, "--dataset", dataset)
+        backstage.measure()
+    assert shown.result().returncode == 0, shown.result().stderr
+    assert "top-1 97.00%" in shown.result().stdout
+    assert "warning: dataset:test: It knows nothing." in shown.result().stdout

@@ -46,6 +46,10 @@ def test_from_a_dataset_alone_to_a_student(tmp_path: Path) -> None:
         assert ready.report is not None
         assert ready.report.format == "trained"
         assert ready.report.accuracy["test"].top1 > 0.5  # a few epochs; one in ten is chance
+        measured = client.teachers.evaluate(teacher.id, dataset.id, timeout_seconds=60)
+        assert (measured.state, measured.warnings) == ("succeeded", ())
+        assert measured.accuracy["test"].top1 == ready.report.accuracy["test"].top1
+        assert [one.id for one in client.teachers.evaluations(teacher.id).data] == [measured.id]
         job = client.jobs.create(
             teacher=teacher.id,
             dataset=dataset.id,

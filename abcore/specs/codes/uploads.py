@@ -203,4 +203,10 @@ WARNINGS: dict[str, Code] = {
         "Images were smaller than `image_size` and were enlarged.", "A smaller image_size shows the same."
     ),
 }
-UPLOADS: dict[str, Code] = CHECKPOINTS | ARCHIVES | DATASETS | WARNINGS
+EVALUATIONS: dict[str, Code] = {
+    "teacher.at_chance": Code(
+        "A teacher is no better than chance on a dataset of its classes.",
+        "Its classes are in another order than the dataset's, or its normalization is another.",
+    ),
+}
+UPLOADS: dict[str, Code] = CHECKPOINTS | ARCHIVES | DATASETS | WARNINGS | EVALUATIONS

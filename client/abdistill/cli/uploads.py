@@ -100,6 +100,36 @@ def combine_teachers(
     _finish_add(resources, resources.combine(name, members), wait=wait, timeout=timeout, as_json=as_json)
 
 
+@teachers.command("evaluate")
+def evaluate_teacher(
+    context: typer.Context,
+    teacher_id: str,
+    dataset: Annotated[str, typer.Option(help="Id of a dataset of its classes (dst_...).")],
+    timeout: TimeoutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a teacher on a dataset's held-out splits; warns where it is no better than chance."""
+    resources = client_of(context).teachers
+    with spinner(f"the service measures {teacher_id}"):
+        evaluation = resources.evaluate(teacher_id, dataset, timeout_seconds=timeout)
+    if as_json:
+        print_json(evaluation)
+    else:
+        print_fields(
+            {"id": evaluation.id, "state": state(evaluation.state), "because": evaluation.state_reason}
+            | {
+                split: f"top-1 {found.top1:.2%}, top-5 {found.top5:.2%} of {found.num_images:,} images"
+                for split, found in evaluation.accuracy.items()
+            }
+        )
+        for problem in evaluation.problems:
+            out.print(f"- {problem}", markup=False)
+        for warning in evaluation.warnings:
+            out.print(f"warning: {warning}", markup=False)
+    if evaluation.state != "succeeded":
+        raise typer.Exit(1)
+
+
 @datasets.command("add")
 def add_dataset(
     context: typer.Context,
