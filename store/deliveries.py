@@ -201,7 +201,10 @@ def prune(db: Database, older_than_seconds: float) -> int:
 def _due() -> tuple[ColumnElement[bool], ...]:
     one = aliased(Delivery)
     being_sent = exists().where(one.webhook_id == Delivery.webhook_id, one.lease_expires_at >= unix_now())
-    return Delivery.state == "pending", Delivery.next_attempt_at <= unix_now(), ~being_sent
+    # A row that another sender takes between PostgreSQL's snapshot and its lock is looked at anew, but by its own
+    # columns only: `being_sent` alone would still see it as it was, and it would be sent twice.
+    free = Delivery.lease_expires_at.is_(None) | (Delivery.lease_expires_at < unix_now())
+    return Delivery.state == "pending", Delivery.next_attempt_at <= unix_now(), free, ~being_sent
 
 
 def _holds(claimed: Claimed) -> ColumnElement[bool]:

@@ -135,7 +135,7 @@ def test_one_webhook_is_told_one_thing_at_a_time_in_order_and_the_others_do_not_
 
 
 def test_of_many_senders_each_delivery_has_one(hooks) -> None:
-    made = [hooks.test(hooks.create()).id for _ in range(12)]
+    made = [hooks.test(hooks.create()).id for _ in range(60)]
     gate = Barrier(6)
 
     def run(_number: int) -> list[str]:
