@@ -152,6 +152,8 @@ def _identity(setup: Setup) -> dict[str, Any]:
         "view_seed": recipe.view_seed if moves else None,
         "precision": setup.computation.precision,
         "device": setup.device.type,
+        "batch": setup.feed.evaluation_batch_size,
+        "threads": torch.get_num_threads() if setup.device.type == "cpu" else None,
         "torch": torch.__version__,
     }
 

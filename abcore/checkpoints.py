@@ -15,7 +15,7 @@ import torch
 
 from abcore.atomic import write_atomically
 
-FORMAT = 2
+FORMAT = 3
 """Counts changes of what a checkpoint contains; one of another format is not read."""
 
 _MAGIC = b"abdistill-checkpoint"
@@ -81,6 +81,10 @@ class Checkpoints:
                 on_bad(f"{path.name} {bad}")
                 path.unlink()
         return None
+
+    def newest(self) -> Path | None:
+        """Return where the newest checkpoint is, if there is one."""
+        return next(iter(self._newest_first()), None)
 
     def _newest_first(self) -> list[Path]:
         return sorted(self._folder.glob("step-*.ckpt"), reverse=True)

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from abcore.caching import choose_answers
 from abcore.checkpoints import Checkpoints, Loaded
 from abcore.devices import choose_device, describe_device, versions
@@ -35,17 +37,19 @@ def distill(
         Stopped: `should_stop` said so; the resume state is in `checkpoints/`.
         Refusal: run and inputs do not fit each other, or training diverged.
     """
-    device = choose_device()
     checkpoints = Checkpoints(workspace / "checkpoints")
     damaged: list[str] = []
     earlier = checkpoints.load_newest(damaged.append)
+    if earlier is not None:
+        # How many threads add up a sum decides its last bits: a machine with more cores must not change the student.
+        torch.set_num_threads(earlier.state["threads"])
+    device = choose_device()
     setup = prepare(run, workspace, device, should_stop, _recorded(earlier))
     events.emit(
         RunStarted(device=describe_device(device), versions=versions(), computation=setup.computation)
     )
     for what in damaged:
-        message = f"{what}; training goes on from an older state"
-        events.emit(Note(level="warning", code="checkpoint.bad", message=message))
+        events.emit(_bad_checkpoint(what))
     choice = choose_answers(setup)
     if choice.why is not None:
         events.emit(Note(level="info", code="teacher.source", message=choice.why))
@@ -60,6 +64,11 @@ def distill(
 
 def _recorded(earlier: Loaded | None) -> Computation | None:
     return None if earlier is None else Computation.model_validate(earlier.state["computation"])
+
+
+def _bad_checkpoint(what: str) -> Note:
+    message = f"{what}; training goes on from an older state"
+    return Note(level="warning", code="checkpoint.bad", message=message)
 
 
 def _report(setup: Setup, phases: tuple[Phase, ...], trainer: Trainer) -> DistillReport:

@@ -96,6 +96,20 @@ class CheckpointSaved(_Record):
     sha256: str
 
 
+class MicroBatch(_Record):
+    """Memory ran out: from this step on a batch is computed in parts of at most `images`, their gradients added up.
+
+    The effective batch stays `batch` images.
+    """
+
+    type: Literal["run.micro_batch"] = "run.micro_batch"
+    phase: PhaseName
+    step: int
+    images: int
+    batch: int
+    reason: str
+
+
 class Note(_Record):
     """Something that a reader of the job should know. `code` is stable."""
 
@@ -134,6 +148,7 @@ Record = Annotated[
     | Metrics
     | Progress
     | CheckpointSaved
+    | MicroBatch
     | Note
     | Interrupted
     | Failed

@@ -40,6 +40,11 @@ class LossMeter:
         self._sums = losses if self._sums is None else self._sums + losses
         self.count += 1
 
+    def first_bad_step(self) -> int | None:
+        """Return the first step since the last `take` whose losses were not finite; waits for the device."""
+        first_bad = float(self._first_bad)
+        return None if math.isinf(first_bad) else int(first_bad)
+
     def take(self) -> dict[str, float]:
         """Return the mean of each loss and their sum (`loss`) since the last call, and start again.
 

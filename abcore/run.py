@@ -6,10 +6,13 @@ Settings from the environment: `ABDISTILL_DEVICE` (see `abcore.devices`), `ABDIS
 
 import argparse
 import faulthandler
+import math
 import signal
 import sys
 import threading
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -19,6 +22,7 @@ from abcore.events import EventWriter, Failed, Finished, Interrupted
 from abcore.progress import Stopped
 from abcore.specs.refusals import Refusal
 from abcore.specs.runs import (
+    HEADWAY,
     CombineTeachersRun,
     DistillRun,
     EvaluateTeacherRun,
@@ -45,6 +49,7 @@ def main(arguments: list[str] | None = None) -> ExitCode:
     options = parser.parse_args(arguments)
     workspace: Path = options.workspace
     faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1)  # how a worker asks where the process hangs
     if options.warm and not _wait_for_work():
         return ExitCode.INTERRUPTED
     stop = threading.Event()
@@ -79,6 +84,13 @@ def run_workspace(workspace: Path, events: EventWriter, stop: threading.Event) -
     except Stopped:
         events.emit(Interrupted())
         return ExitCode.INTERRUPTED
+    except (MemoryError, RuntimeError) as error:
+        from abcore.memory import is_out_of_memory  # noqa: PLC0415  # it imports torch
+
+        if not is_out_of_memory(error):
+            raise
+        traceback.print_exception(error)
+        return ExitCode.OUT_OF_MEMORY
     except Refusal as refusal:
         print(f"refused: {refusal}", file=sys.stderr)
         events.emit(Failed(problems=(refusal.problem,)))
@@ -106,11 +118,11 @@ def _do(run: Run, workspace: Path, events: EventWriter, stop: threading.Event) -
         case DistillRun():
             from abcore.distillation import distill  # noqa: PLC0415  # see above
 
-            return distill(run, workspace, events, stop.is_set)
+            return distill(run, workspace, events, _headway(workspace, stop))
         case TrainTeacherRun():
             from abcore.teacher_training import train_teacher  # noqa: PLC0415  # see above
 
-            return train_teacher(run, workspace, events, stop.is_set)
+            return train_teacher(run, workspace, events, _headway(workspace, stop))
         case CombineTeachersRun():
             from abcore.ensembling import combine_teachers  # noqa: PLC0415  # see above
 
@@ -119,7 +131,7 @@ def _do(run: Run, workspace: Path, events: EventWriter, stop: threading.Event) -
         case EvaluateTeacherRun():
             from abcore.teacher_evaluation import evaluate_teacher  # noqa: PLC0415  # see above
 
-            return evaluate_teacher(run, workspace, stop.is_set)
+            return evaluate_teacher(run, workspace, _headway(workspace, stop))
         case VerifyTeacherRun():
             from abcore.ingest import verify_teacher  # noqa: PLC0415  # see above
 
@@ -130,6 +142,26 @@ def _do(run: Run, workspace: Path, events: EventWriter, stop: threading.Event) -
 
             _stop_at_once(stop)
             return verify_dataset(run, workspace)
+
+
+def _headway(workspace: Path, stop: threading.Event) -> Callable[[], bool]:
+    """Return what training asks at each step and each evaluated batch: whether to stop.
+
+    Whoever asks gets further, and leaves a sign of it at most once a second. A thread of its own would leave signs
+    where the work hangs, too.
+    """
+    sign = workspace / HEADWAY
+    last = -math.inf
+
+    def should_stop() -> bool:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= 1.0:
+            sign.touch()
+            last = now
+        return stop.is_set()
+
+    return should_stop
 
 
 def _stop_at_once(stop: threading.Event) -> None:

@@ -12,9 +12,10 @@ from torch import nn
 
 from abcore.architectures import build_model
 from abcore.computation import choose_computation, torch_format
-from abcore.data.batches import Batch, Feed, View
+from abcore.data.batches import EVALUATION_BATCH_SIZE, Batch, Feed, View
 from abcore.data.dataset import ImageDataset, load_dataset
 from abcore.describe import describe_model, plan_distillation
+from abcore.memory import earlier_halvings
 from abcore.methods import build_method
 from abcore.methods.base import FeatureMethod
 from abcore.progress import Stopped
@@ -163,6 +164,7 @@ def prepare(
             augmentation=run.recipe.augmentation,
             view_seed=run.recipe.view_seed,
             memory_format=layout,
+            evaluation_batch_size=max(1, EVALUATION_BATCH_SIZE >> earlier_halvings()),
         ),
         cache_folder=workspace / "teacher-cache",
         should_stop=should_stop,

@@ -1,7 +1,7 @@
 """The one training loop: phase by phase, epoch by epoch, step by step; goes on exactly where it was stopped."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,6 +20,7 @@ from abcore.events import (
     Resumed,
 )
 from abcore.meters import Diverged, LossMeter, Pace
+from abcore.micro_batches import MicroBatches, random_state, restore_random_state
 from abcore.optim import build_optimizer, learning_rate, set_learning_rate
 from abcore.phases import Phase
 from abcore.progress import Itinerary, PhaseLength, Position, Stopped, ends_window
@@ -51,6 +52,7 @@ class Trainer:
         self._position = Position()
         self._phase_seconds = 0.0
         self._meter = LossMeter(setup.device)
+        self._micro_batches = MicroBatches(setup.device, events.emit)
         self._optimizer_state: dict[str, Any] | None = None
 
     def run(self, earlier: Loaded | None) -> None:
@@ -105,19 +107,17 @@ class Trainer:
         self._lap()
         self._events.emit(PhaseFinished(phase=phase.name, seconds=self._phase_seconds))
         self._phase_seconds = 0.0
+        self._check_finite()
         position.end_phase()
 
     def _step(self, phase: Phase, batch: Batch) -> None:
         step = self._itinerary.phase_step(self._position)
         rate = learning_rate(phase.spec.optimizer, phase.spec.schedule, step, self._length.steps)
         set_learning_rate(self._optimizer, rate)
-        with self._setup.autocast():
-            losses = phase.losses(batch)
-        loss_parts = torch.stack(list(losses.values()))
         self._optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss_parts.sum())
+        names, losses = self._micro_batches.backward(phase, batch, step, self._setup.autocast)
         self._optimizer.step()
-        self._meter.add(tuple(losses), loss_parts, step)
+        self._meter.add(names, losses, step)
 
     def _after_step(self, phase: Phase) -> None:
         position = self._position
@@ -138,14 +138,23 @@ class Trainer:
         try:
             return {**self._meter.take(), "learning_rate": rate}
         except Diverged as diverged:
-            epoch = diverged.step // self._length.steps_per_epoch
-            raise Refusal(
-                "training.diverged",
-                f"the loss of phase {phase.name!r} was no longer finite at step {diverged.step} (epoch {epoch})",
-                where=f"recipe.{phase.name}.optimizer.learning_rate",
-                value=phase.spec.optimizer.learning_rate,
-                hint="Take a lower learning rate or a warm-up (schedule.warmup_fraction); with `bf16`, try `fp32`.",
-            ) from diverged
+            raise self._diverged(phase, diverged.step) from diverged
+
+    def _diverged(self, phase: Phase, step: int) -> Refusal:
+        epoch = step // self._length.steps_per_epoch
+        last_good = self._checkpoints.newest()
+        kept = (
+            "no checkpoint was saved before it"
+            if last_good is None
+            else f"the last good checkpoint is {last_good.name}, and is kept"
+        )
+        return Refusal(
+            "training.diverged",
+            f"the loss of phase {phase.name!r} was no longer finite at step {step} (epoch {epoch}); {kept}",
+            where=f"recipe.{phase.name}.optimizer.learning_rate",
+            value=phase.spec.optimizer.learning_rate,
+            hint="Take a lower learning rate or a warm-up (schedule.warmup_fraction); with `bf16`, try `fp32`.",
+        )
 
     def _evaluate(self, phase: Phase) -> None:
         epoch = self._position.epoch + 1
@@ -173,13 +182,17 @@ class Trainer:
     def _save(self) -> None:
         self._lap()
         position = self._position
+        if not position.at_phase_start:
+            self._check_finite()
         state = {
             "computation": self._setup.computation.model_dump(),
             "position": asdict(position),
             "modules": self._setup.trained.state_dict(),
             "optimizer": None if position.at_phase_start else self._optimizer.state_dict(),
             "meter": self._meter.state_dict(),
-            "random": _random_state(self._setup.device),
+            "random": random_state(self._setup.device),
+            "halvings": self._micro_batches.own_halvings,
+            "threads": torch.get_num_threads(),
             "findings": self.findings,
             "memories": [phase.memory for phase in self._phases],
             "seconds": self.seconds,
@@ -197,13 +210,23 @@ class Trainer:
         )
         self._last_save = time.monotonic()
 
+    def _check_finite(self) -> None:
+        """Save nothing that is not worth going on from: a run that diverges keeps what it had before."""
+        phase = self._phases[self._position.phase]
+        bad_step = self._meter.first_bad_step()
+        if bad_step is None and not _all_finite(phase.trained.parameters()):
+            bad_step = self._itinerary.phase_step(self._position)
+        if bad_step is not None:
+            raise self._diverged(phase, bad_step)
+
     def _resume(self, loaded: Loaded) -> None:
         state = loaded.state
         self._position = Position(**state["position"])
         self._setup.trained.load_state_dict(state["modules"])
         self._optimizer_state = state["optimizer"]
         self._meter.load_state_dict(state["meter"])
-        _restore_random_state(state["random"], self._setup.device)
+        restore_random_state(state["random"], self._setup.device)
+        self._micro_batches.own_halvings = state["halvings"]
         self.findings = state["findings"]
         for phase, memory in zip(self._phases, state["memories"], strict=True):
             phase.memory = memory
@@ -229,14 +252,6 @@ class Trainer:
         self._events.emit(Note(level="info", code="training.settled", message=message))
 
 
-def _random_state(device: torch.device) -> dict[str, Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def _restore_random_state(state: dict[str, Tensor], device: torch.device) -> None:
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
+def _all_finite(parameters: Iterable[Tensor]) -> bool:
+    largest = torch.stack([parameter.detach().abs().max() for parameter in parameters])
+    return bool(largest.isfinite().all())

@@ -4,7 +4,7 @@ Two processes watch: the outer one, which the spawner holds by a pipe, and the k
 command. Each adopts what is orphaned below it. Killing either with -9 therefore ends the command too: the survivor
 sees a pipe close or a child end, and kills the rest. The pipes carry lines:
 
-    spawner -> outer -> keeper      terminate | kill | until SECONDS (on the monotonic clock)
+    spawner -> outer -> keeper      terminate | kill | signal NUMBER | until SECONDS (on the monotonic clock)
     keeper -> spawner               one JSON object when the command has started, one when all has ended
 """
 
@@ -43,6 +43,7 @@ def main() -> None:
         keeper,
         control,
         terminate=lambda: _write_line(to_keeper, "terminate"),
+        send_signal=lambda number: _write_line(to_keeper, f"signal {number}"),
         at_end_of_file="terminate",
         grace_seconds=grace_seconds + _SETTLE_SECONDS,
     ).run()
@@ -65,6 +66,7 @@ def _keep(command: list[str], limits: Limits, control: int, status: int, grace_s
         child,
         control,
         terminate=lambda: _signal_group(child),
+        send_signal=lambda number: os.kill(child, number),  # not yet collected, so it is still the command
         at_end_of_file="kill",  # the outer process always says what it wants: silence means that it was killed
         grace_seconds=grace_seconds,
     )

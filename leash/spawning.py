@@ -113,6 +113,10 @@ class Leashed:
         """SIGKILL to everything, now."""
         self._say("kill")
 
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the command itself, not to what it started."""
+        self._say(f"signal {int(number)}")
+
     def keep_until(self, monotonic_seconds: float) -> None:
         """Have everything killed at that time of `time.monotonic()`, unless a later call moves it.
 

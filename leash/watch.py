@@ -17,8 +17,8 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 class Watch:
     """Waits for `child`, obeys the lines that come through the pipe `control`, and leaves no descendant behind.
 
-    `terminate` asks the child to end; what has not ended `grace_seconds` later is killed. `at_end_of_file` says what
-    the end of the pipe means, that is, the death of whoever holds its other end.
+    `terminate` asks the child to end; what has not ended `grace_seconds` later is killed. `send_signal` sends another
+    signal. `at_end_of_file` says what the end of the pipe means, that is, the death of whoever holds its other end.
     """
 
     def __init__(
@@ -27,12 +27,14 @@ class Watch:
         control: int,
         *,
         terminate: Callable[[], None],
+        send_signal: Callable[[int], None],
         at_end_of_file: Literal["terminate", "kill"],
         grace_seconds: float,
     ) -> None:
         self._child = child
         self._control = control
         self._terminate = terminate
+        self._send_signal = send_signal
         self._at_end_of_file = at_end_of_file
         self._grace_seconds = grace_seconds
         self._kill_at: float | None = None  # because it was asked to end
@@ -107,6 +109,8 @@ class Watch:
                     self._ask_to_end()
                 case [b"kill"]:
                     self._kill_at = 0.0
+                case [b"signal", number]:
+                    self._send_signal(int(number))
                 case [b"until", seconds]:
                     self._valid_until = float(seconds)
         if not received:

@@ -18,8 +18,11 @@ from store.columns import unix_now
 from store.database import Database
 from store.endings import Crash, cancelled, charge, failed, give_back
 from store.ids import new_id
-from store.models import Artifact, Job, Json
+from store.models import Artifact, Event, Job, Json
 from store.moves import UNLEASED, Fence, NewEvent, move, settle_upload
+
+OUT_OF_MEMORY = "child.out_of_memory"
+"""Code of the problem of an attempt that ended for want of memory."""
 
 
 class Directive(Enum):
@@ -161,6 +164,14 @@ def finish(
         add_artifacts(session, lease, artifacts)
         _settle_verified(session, job, written, artifacts)
         return job
+
+
+def memory_crashes(db: Database, lease: Lease) -> int:
+    """Return how many attempts at the job ended for want of memory."""
+    code = Event.data["problem"]["code"].as_string()
+    crashed = (Event.job_id == lease.job.id, Event.type == "job.crashed", code == OUT_OF_MEMORY)
+    with db.read() as session:
+        return session.scalar(select(func.count()).select_from(Event).where(*crashed)) or 0
 
 
 def fail(db: Database, lease: Lease, problems: Sequence[Problem]) -> Job:

@@ -186,6 +186,9 @@ def _in_words(one: told.Record) -> tuple[Literal["info", "warning", "error"], st
             return "info", f"Phase {one.phase} finished after {one.seconds:.1f} s."
         case told.CheckpointSaved():
             return "info", f"Checkpoint {one.file} saved in {one.phase}, epoch {one.epoch}, step {one.step}."
+        case told.MicroBatch():
+            words = f"Memory ran out at step {one.step} of {one.phase}: batches of {one.batch} images are now computed "
+            return "warning", words + f"in parts of at most {one.images}, and their gradients added up."
         case told.Note():
             return one.level, one.message
         case told.Interrupted():

@@ -61,6 +61,12 @@ class Settings(BaseSettings):
         default=20.0, gt=0, description="Time that a child has to write a checkpoint when asked to stop."
     )
 
+    stall_seconds: float = Field(
+        default=600.0,
+        gt=0,
+        description="A training process that got no further for this long is asked where it hangs, and ended.",
+    )
+
     input_cache_bytes: int = Field(
         default=16 * 2**30,
         ge=0,

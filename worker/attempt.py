@@ -22,6 +22,7 @@ from worker.heartbeat import RETRY_SECONDS, Heartbeat
 from worker.inputs import InputMissing, lay_out
 from worker.publish import BadResult, log_tail, publish, publish_log, read_result
 from worker.relay import BrokenProtocol, Relay
+from worker.trouble import MOST_STALLS, Headway, MemoryWatch, Stalled, out_of_memory, stalled
 from worker.warm import Place
 from worker.workshop import Workshop
 from worker.workspace import Workspace
@@ -99,12 +100,21 @@ class Attempt:
             shop.answers.lend(group, workspace.root / FOLDER)
         if self._should_stop():
             return self._stopped()
-        child = shop.warm.start(place, self._lease.job.run, self._slot)
+        run, memory = self._lease.job.run, MemoryWatch()
+        halvings = leases.memory_crashes(self._db, self._lease)
+        child = shop.warm.start(place, run, self._slot, halvings)
         try:
             self._heartbeat.guard(child)
-            code = self._watch(child, relay)
+            headway = Headway(workspace, run, shop.settings.stall_seconds)
+            code = self._watch(child, relay, lambda: headway.check(child, workspace.log))
             self._commit(self._heartbeat.child_ended)
             self._commit(relay.pump)
+        except Stalled as error:
+            child.kill()
+            child.wait()
+            self._commit(relay.pump)
+            self._publish_log(workspace)
+            return self._crash(stalled(error), log_tail(workspace), MOST_STALLS)
         except BrokenProtocol as error:
             child.kill()
             return self._crash(Problem(code="child.protocol", message=str(error)), log_tail(workspace))
@@ -112,18 +122,24 @@ class Attempt:
             child.kill()
             child.wait()
         self._publish_log(workspace)
-        job = self._conclude(code, relay, workspace)
+        job = self._conclude(code, relay, workspace, memory)
         if group is not None and code in (ExitCode.DONE, ExitCode.INTERRUPTED):
             self._keep_answers(group, workspace)
         return job
 
-    def _watch(self, child: leash.Leashed, relay: Relay) -> int:
-        """Wait for the child's end, passing on what it tells and what is wanted of it; return its exit code."""
+    def _watch(self, child: leash.Leashed, relay: Relay, check_headway: Callable[[], None]) -> int:
+        """Wait for the child's end, passing on what it tells and what is wanted of it; return its exit code.
+
+        Raises:
+            Stalled, BrokenProtocol, LeaseLost
+        """
         relay_at = time.monotonic() + RELAY_SECONDS
         while (code := child.wait(TICK_SECONDS)) is None:
             self._heartbeat.check()
             if self._asked_to_stop is None and self._should_stop():
                 child.terminate()
+            if self._asked_to_stop is None:
+                check_headway()
             if time.monotonic() >= relay_at:
                 try:
                     relay.pump()
@@ -146,7 +162,7 @@ class Attempt:
                 self._asked_to_stop = "shutdown"
         return self._asked_to_stop is not None
 
-    def _conclude(self, code: int, relay: Relay, workspace: Workspace) -> Job:
+    def _conclude(self, code: int, relay: Relay, workspace: Workspace, memory: MemoryWatch) -> Job:
         if code == ExitCode.DONE:
             try:
                 return self._finish(workspace)
@@ -160,7 +176,8 @@ class Attempt:
         # A signal to the whole service reaches the child at once, and us perhaps a moment later.
         if code == ExitCode.INTERRUPTED and self._stopping.wait(LATE_SIGNAL_SECONDS):
             return self._stopped()
-        return self._crash(_how_it_ended(code), log_tail(workspace))
+        problem = out_of_memory(code) if memory.explains(code) else _how_it_ended(code)
+        return self._crash(problem, log_tail(workspace))
 
     def _finish(self, workspace: Workspace) -> Job:
         result = read_result(workspace)
@@ -183,8 +200,8 @@ class Attempt:
             return self._commit(lambda: leases.fail(self._db, self._lease, [problem]))
         return self._commit(lambda: leases.requeue(self._db, self._lease, STOPPING))
 
-    def _crash(self, problem: Problem, tail: str) -> Job:
-        most = self._workshop.settings.max_crashes
+    def _crash(self, problem: Problem, tail: str, most: int | None = None) -> Job:
+        most = most or self._workshop.settings.max_crashes
         return self._commit(lambda: leases.crash(self._db, self._lease, problem, tail, most))
 
     def _commit(self, write: Callable[[], T]) -> T:

@@ -37,15 +37,17 @@ class Guardian:
     settings: Settings
     command: tuple[str, ...] = CHILD_COMMAND
 
-    def start(self, workspace: Workspace, run: Json, slot: int) -> leash.Leashed:
+    def start(self, workspace: Workspace, run: Json, slot: int, memory_halvings: int = 0) -> leash.Leashed:
         """Start the child for what `run.json` holds; its output goes to the workspace's log.
+
+        `memory_halvings` is how many earlier attempts ended for want of memory.
 
         Raises:
             OSError: it could not be started.
         """
         command, environment = (
             [*self.command, str(workspace.root)],
-            self.environment(workspace, run["task"], slot),
+            self.environment(workspace, run["task"], slot, memory_halvings),
         )
         return self._spawn(command, workspace, environment, _limits(workspace, run), subprocess.DEVNULL)
 
@@ -57,7 +59,7 @@ class Guardian:
         """
         command = [*self.command, "--warm", str(workspace.root)]
         run = {"task": "distill"}
-        environment = self.environment(workspace, run["task"], slot)
+        environment = self.environment(workspace, run["task"], slot, memory_halvings=0)
         return self._spawn(command, workspace, environment, _limits(workspace, run), subprocess.PIPE)
 
     def _spawn(
@@ -83,7 +85,7 @@ class Guardian:
             _say_once(what)
         return child
 
-    def environment(self, workspace: Workspace, task: str, slot: int) -> dict[str, str]:
+    def environment(self, workspace: Workspace, task: str, slot: int, memory_halvings: int) -> dict[str, str]:
         """Return all that the child gets to know about the world."""
         threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, _num_cpus() // self.settings.worker_slots))
         scrubbed = {name: value for name, value in os.environ.items() if name in _PASSED_ON}
@@ -94,6 +96,7 @@ class Guardian:
             "PYTHONUNBUFFERED": "1",  # a crash must not take the last lines of the log with it
             "PYTHONFAULTHANDLER": "1",
             "ABDISTILL_TEACHER_CACHE_BYTES": str(self.settings.teacher_cache_bytes),
+            "ABDISTILL_MEMORY_HALVINGS": str(memory_halvings),
             "OMP_NUM_THREADS": threads,
             "MKL_NUM_THREADS": threads,
             # Threads that spin while they wait fight with whatever else runs here: 60 s became 17 s on two busy cores.

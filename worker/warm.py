@@ -63,14 +63,16 @@ class WarmChildren:
         finally:
             self._clear_away(place)
 
-    def start(self, place: Place, run: Json, slot: int) -> leash.Leashed:
-        """Have the work of a workspace, which is laid out, begin.
+    def start(self, place: Place, run: Json, slot: int, memory_halvings: int) -> leash.Leashed:
+        """Have the work of a workspace, which is laid out, begin; `memory_halvings` as in `Guardian.start`.
 
         Raises:
             OSError: a child was needed and could not be started.
         """
-        if place.waiting is None:
-            return self._guardian.start(place.workspace, run, slot)
+        if place.waiting is not None and memory_halvings:
+            _end(place.waiting)  # it began before anybody knew how little memory there is
+        if place.waiting is None or memory_halvings:
+            return self._guardian.start(place.workspace, run, slot, memory_halvings)
         assert place.waiting.stdin is not None
         with suppress(BrokenPipeError):  # it has just died: whoever waits for its end will see
             place.waiting.stdin.write(b"begin\n")
@@ -89,12 +91,16 @@ class WarmChildren:
 
     def _clear_away(self, place: Place) -> None:
         if place.waiting is not None:
-            place.waiting.kill()
-            place.waiting.wait()
-            if place.waiting.stdin is not None:
-                with suppress(BrokenPipeError):
-                    place.waiting.stdin.close()
+            _end(place.waiting)
         self._workspaces.remove(place.workspace)
+
+
+def _end(child: leash.Leashed) -> None:
+    child.kill()
+    child.wait()
+    if child.stdin is not None:
+        with suppress(BrokenPipeError):
+            child.stdin.close()
 
 
 def _lives(place: Place) -> bool:

@@ -52,6 +52,7 @@ class Feed:
         augmentation: Augmentation,
         view_seed: int,
         memory_format: torch.memory_format = torch.contiguous_format,
+        evaluation_batch_size: int = EVALUATION_BATCH_SIZE,
     ) -> None:
         """Feed from `splits`, uint8 on the CPU.
 
@@ -62,7 +63,9 @@ class Feed:
             augmentation: what a numbered view may do to an image.
             view_seed: of what augmentation draws.
             memory_format: in which batches lie.
+            evaluation_batch_size: images of a batch of `in_order`.
         """
+        self.evaluation_batch_size = evaluation_batch_size
         self._splits = splits
         self._device = device
         self._normalise = _Normalise(normalization, device)
@@ -85,7 +88,7 @@ class Feed:
         index_N = torch.arange(num_images)
         if most_images is not None and most_images < num_images:
             index_N = torch.arange(most_images) * num_images // most_images
-        for index_B in torch.split(index_N, EVALUATION_BATCH_SIZE):
+        for index_B in torch.split(index_N, self.evaluation_batch_size):
             yield self._batch(view, index_B)
 
     def _batch(self, view: View, index_B: Tensor) -> Batch:

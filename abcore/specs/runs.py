@@ -7,6 +7,7 @@ A workspace is a folder:
     checkpoints/        resume state, newest last
     teacher-cache/      what the teacher said of views of images, one file a kind and view; a job may find some there
     outputs/            files to publish; `result.json` (a `RunResult`) comes last: where it is, all is there
+    headway             an empty file, touched about once a second while training gets further
     events.jsonl        what happened, one `abcore.events` record a line, appended
     log.txt             standard output and error of the child, written by whoever started it
 """
@@ -21,12 +22,17 @@ from abcore.specs.base import Spec
 from abcore.specs.recipes import Recipe
 from abcore.specs.reports import DatasetReport, DistillReport, EvaluationReport, OutputFile, TeacherReport
 
+HEADWAY = "headway"
+
 
 class ExitCode(IntEnum):
     """How a child ended. Any other code is a crash."""
 
     DONE = 0
     REFUSED = 65  # the input is wrong; a `failed` event says how; trying again cannot help
+    OUT_OF_MEMORY = (
+        71  # where it could not be answered by smaller parts of a batch; a crash, but the worker knows why
+    )
     INTERRUPTED = 75  # asked to stop; a checkpoint was written; run the same workspace again to go on
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from abcore.checkpoints import Checkpoints
+from abcore.checkpoints import FORMAT, Checkpoints
 
 
 @pytest.fixture
@@ -70,7 +70,9 @@ def test_a_flipped_bit_is_seen(folder: Path) -> None:
 
 def test_another_format_is_left_out(folder: Path) -> None:
     path = Checkpoints(folder).save(1, {"step": 1}).path
-    path.write_bytes(path.read_bytes().replace(b"abdistill-checkpoint 2 ", b"abdistill-checkpoint 0 ", 1))
+    path.write_bytes(
+        path.read_bytes().replace(b"abdistill-checkpoint %d " % FORMAT, b"abdistill-checkpoint 0 ", 1)
+    )
     loaded, complaints = load(folder)
     assert loaded is None
     assert "format 0" in complaints[0]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from abcore.checkpoints import Checkpoints
 from abcore.events import Progress
 from abcore.meters import Diverged, LossMeter, Pace
 from abcore.optim import build_optimizer, learning_rate
@@ -112,6 +113,36 @@ def test_a_diverged_loss_is_refused_at_its_step(make_bench: MakeBench, recipe: R
     assert problem.where == "recipe.finetune.optimizer.learning_rate"
     assert "step 0 (epoch 0)" in problem.message
     assert problem.hint
+
+
+def test_a_run_that_diverges_keeps_its_last_good_checkpoint(make_bench: MakeBench, recipe: Recipe) -> None:
+    """A step's loss is still finite when its gradient is not: no such weights are ever saved."""
+    optimizer = {"learning_rate": 10, "momentum": 0.99, "weight_decay": 1}
+    finetune = Finetune(epochs=60, batch_size=40, cross_entropy_weight=1e10, optimizer=optimizer)
+    bench = make_bench(
+        "nan", recipe=changed(recipe, transfer=None, finetune=finetune), checkpoint_seconds=1e-6
+    )
+    with pytest.raises(Refusal) as refusal:
+        bench.distill()
+    newest = max((bench.workspace / "checkpoints").iterdir())
+    assert f"the last good checkpoint is {newest.name}" in refusal.value.problem.message
+    state = Checkpoints(bench.workspace / "checkpoints").load_newest(pytest.fail)
+    assert state is not None
+    assert all(tensor.isfinite().all() for tensor in state.state["modules"].values())
+    assert bench.events("checkpoint.saved")[-1].file.endswith(newest.name)
+
+
+def test_a_run_goes_on_with_the_threads_it_began_with(
+    make_bench: MakeBench, recipe: Recipe, uninterrupted: str
+) -> None:
+    """Sums over threads differ in their last bits: a worker with more cores must not change the student."""
+    bench = make_bench("threads")
+    with pytest.raises(Stopped):
+        bench.distill(stop_after=3)
+    torch.set_num_threads(3)
+    assert student_sha256(bench.distill()) == uninterrupted
+    assert torch.get_num_threads() == 1
+    assert bench.events("run.started")[-1].device == "cpu (1 threads)"
 
 
 def test_bf16_trains_and_reports_like_fp32(make_bench: MakeBench, recipe: Recipe) -> None:

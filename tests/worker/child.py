@@ -4,6 +4,7 @@ It trains nothing, and does in a second what a real one does in hours: steps, ch
 way to misbehave. FOLDER is where a test and its children meet: `starts` gets a line a start, `gate` lets a child go on.
 """
 
+import faulthandler
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ from abcore.specs.architectures import ImageShape, ModelSpec, WideResNet
 from abcore.specs.computations import Computation
 from abcore.specs.refusals import Problem
 from abcore.specs.reports import DistillReport, ModelDescription, OutputFile
-from abcore.specs.runs import ExitCode, RunResult
+from abcore.specs.runs import HEADWAY, ExitCode, RunResult
 
 STEPS = 5
 COMPUTATION = Computation(precision="fp32", memory_format="contiguous", why="asked for")
@@ -191,7 +192,44 @@ def flood(out: events.EventWriter) -> None:
     finish(out)
 
 
+def hang(out: events.EventWriter) -> None:
+    """Get nowhere, in a function that a stack dump would name."""
+    faulthandler.register(signal.SIGUSR1)
+    out.emit(events.Note(level="info", code="hang", message="from here on nothing"))
+    where_it_hangs()
+
+
+def where_it_hangs() -> None:
+    time.sleep(600)
+
+
+def breathe(out: events.EventWriter) -> None:
+    """Tell nothing for long, but leave signs of getting further."""
+    for _ in range(120):
+        (WORKSPACE / HEADWAY).touch()
+        time.sleep(0.05)
+    finish(out)
+
+
+def starve(out: events.EventWriter) -> None:
+    """Be killed as the kernel kills for want of memory, and counted by it, until batches are halved."""
+    if os.environ["ABDISTILL_MEMORY_HALVINGS"] == "0":
+        (FOLDER / "vmstat").write_text("nr_free_pages 7\noom_kill 4\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+    finish(out)
+
+
+def gorge(out: events.EventWriter) -> None:
+    if os.environ["ABDISTILL_MEMORY_HALVINGS"] == "0":
+        sys.exit(ExitCode.OUT_OF_MEMORY)
+    finish(out)
+
+
 BEHAVIOURS = {
+    "hang": hang,
+    "breathe": breathe,
+    "starve": starve,
+    "gorge": gorge,
     "train": train,
     "quick": train,
     "crash": crash,

@@ -46,7 +46,7 @@ def test_the_child_is_in_an_empty_room(house, monkeypatch, waiting: bool) -> Non
     environment = seen["environment"]
     assert "secret" not in str(environment)
     own = {name for name in environment if name.startswith("ABDISTILL")}
-    assert own == {"ABDISTILL_DEVICE", "ABDISTILL_TEACHER_CACHE_BYTES"}
+    assert own == {"ABDISTILL_DEVICE", "ABDISTILL_TEACHER_CACHE_BYTES", "ABDISTILL_MEMORY_HALVINGS"}
     assert environment["CUDA_VISIBLE_DEVICES"] == "7"
     assert environment["HOME"] == environment["TMPDIR"] == f"{seen['folder']}/tmp"
     if not leash_without_network().missing:

@@ -21,6 +21,16 @@ JOBS: dict[str, Code] = {
         "Its last checkpoint is kept among its artifacts; run it again with a larger max_runtime_seconds.",
     ),
     "child.crashed": Code("The job's process ended by itself.", _LOG),
+    "child.stalled": Code(
+        "The job's process got no further for `ABDISTILL_STALL_SECONDS`, and was ended.",
+        "The problem's value and the log end with the stack of each of its threads: where it hung. The job is tried "
+        "again once.",
+    ),
+    "child.out_of_memory": Code(
+        "There was too little memory for the job's process, even for the smallest part of a batch.",
+        "Nothing at first: the next attempt computes batches in smaller parts. A smaller student, teacher or "
+        "batch_size needs less.",
+    ),
     "child.killed": Code("The job's process was killed, perhaps for lack of memory.", _LOG),
     "child.protocol": Code("The job's process wrote what no job writes.", _LOG),
     "child.bad_result": Code("The job's process left files that are not those that it named.", _LOG),
