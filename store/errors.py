@@ -151,3 +151,9 @@ class BlobCorrupt(BlobError):
     """The file's bytes are not those that were stored."""
 
     code = "blob.corrupt"
+
+
+class BlobsUnusable(BlobError):
+    """The blob store is away, or refuses us: look at its server, its bucket and the credentials."""
+
+    code = "blob.unusable"

@@ -6,4 +6,4 @@ from pathlib import Path
 # Tests are imported by path (importmode=importlib); what they share is imported by name, from here.
 sys.path.insert(0, str(Path(__file__).parent))
 
-pytest_plugins = ["plugins.postgres", "plugins.receiver"]
+pytest_plugins = ["plugins.postgres", "plugins.receiver", "plugins.s3"]

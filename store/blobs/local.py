@@ -1,89 +1,20 @@
-"""Files by key. The interface fits an object store; `LocalBlobs` keeps them in a folder.
+"""Blobs in a folder.
 
-A file is at its key whole or not at all: it is written beside its place, synced, and moved there, and the folder is
-synced too, so that a row which is committed afterwards never speaks of a file that a power cut took back.
+A file is written beside its place, synced, and moved there, and the folder is synced too, so that a row which is
+committed afterwards never speaks of a file that a power cut took back.
 """
 
 import hashlib
 import os
-import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
-from urllib.parse import unquote, urlsplit
+from typing import BinaryIO
 
-from store.errors import BadBlobKey, BlobCorrupt, BlobMissing, UnsupportedUrl
+from store.blobs.interface import CHUNK_BYTES, Blob, check_key, corrupt, missing
 
-CHUNK_BYTES = 2**20
-_KEY = re.compile(
-    r"(?!.{513})[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127})*", re.ASCII
-)
 _TEMPORARY = ".writing-"  # keys cannot have a part that begins with a dot
-
-
-class Blob(NamedTuple):
-    """A stored file: its key, the sha256 of its bytes in hex, its size in bytes."""
-
-    key: str
-    sha256: str
-    size: int
-
-
-class BlobWriter(Protocol):
-    """A file that is being written; nothing is at its key before `commit`."""
-
-    def write(self, chunk: bytes | memoryview) -> None:
-        """Append bytes."""
-        ...
-
-    def commit(self) -> Blob:
-        """Make the file durable and put it at its key, in place of what was there."""
-        ...
-
-
-class BlobStore(Protocol):
-    """Where files live that outlive a process. All methods block; all raise BadBlobKey for a key that is none."""
-
-    def put_file(self, key: str, path: Path) -> Blob:
-        """Store a copy of the file at `path`."""
-        ...
-
-    def writer(self, key: str) -> AbstractContextManager[BlobWriter]:
-        """Write a file piece by piece: `with store.writer(key) as out: ...; blob = out.commit()`.
-
-        Leaving the block without `commit` forgets what was written.
-        """
-        ...
-
-    def open_range(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """Yield the bytes from `start` to before `end` (None: to the last), in chunks.
-
-        Raises:
-            BlobMissing: at once, not at the first chunk.
-        """
-        ...
-
-    def fetch(self, key: str, path: Path, sha256: str) -> None:
-        """Copy the file to `path`, which appears there only when its bytes have this sha256.
-
-        Raises:
-            BlobMissing, BlobCorrupt
-        """
-        ...
-
-    def delete(self, key: str) -> None:
-        """Remove the file; nothing happens where there is none."""
-        ...
-
-    def exists(self, key: str) -> bool:
-        """Whether there is a file at this key."""
-        ...
-
-    def list(self, prefix: str) -> Iterator[str]:
-        """Yield the keys below a folder, in order; `prefix` is a key without its last part, or empty for all."""
-        ...
 
 
 class LocalBlobs:
@@ -111,7 +42,7 @@ class LocalBlobs:
     def open_range(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Yield the bytes from `start` to before `end`, in chunks."""
         if not self.exists(key):
-            raise _missing(key)
+            raise missing(key)
         return self._range(key, start, end)
 
     def fetch(self, key: str, path: Path, sha256: str) -> None:
@@ -122,10 +53,7 @@ class LocalBlobs:
                 for chunk in _chunks(source):
                     out.write(chunk)
                 if out.sha256 != sha256:
-                    raise BlobCorrupt(
-                        f"The file at {key!r} has sha256 {out.sha256}, but {sha256} was stored: restore it from a "
-                        "copy, or upload it anew."
-                    )
+                    raise corrupt(key, out.sha256, sha256)
                 out.commit()
             finally:
                 out.discard()
@@ -139,25 +67,36 @@ class LocalBlobs:
         return self._path(key).is_file()
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Yield the keys below a folder, in order."""
+        """Yield the keys below a folder."""
         folder = self._path(prefix.rstrip("/")) if prefix else self.root
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and not path.name.startswith(_TEMPORARY):
-                yield path.relative_to(self.root).as_posix()
+        return (self._key(path) for path in _files(folder))
+
+    def list_older(self, time: float) -> Iterator[str]:
+        """Yield the keys of files that were last written before this time."""
+        for path in _files(self.root):
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                if path.stat().st_mtime < time:
+                    yield self._key(path)
+
+    def link(self, key: str, seconds: float) -> None:
+        """There are no addresses of local files."""
+
+    def check(self) -> None:
+        """Write, and take it back."""
+        with self.writer("readyz/probe") as probe:
+            probe.write(b"?")
+
+    def _key(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
 
     def _path(self, key: str) -> Path:
-        if not _KEY.fullmatch(key):
-            raise BadBlobKey(
-                f"{key!r} cannot be a blob key: it must be names of letters, digits, '_', '-' and '.', joined by '/', "
-                "none of them beginning with a dot."
-            )
-        return self.root / key
+        return self.root / check_key(key)
 
     def _open(self, key: str) -> BinaryIO:
         try:
             return self._path(key).open("rb")
         except (FileNotFoundError, IsADirectoryError):
-            raise _missing(key) from None
+            raise missing(key) from None
 
     def _range(self, key: str, start: int, end: int | None) -> Iterator[bytes]:
         # Opened at the first chunk: an iterator that nobody starts must not hold a file.
@@ -209,25 +148,15 @@ class LocalWriter:
         self._temporary.unlink(missing_ok=True)
 
 
-def open_blobs(url: str) -> BlobStore:
-    """Return the blob store at this address.
-
-    Raises:
-        UnsupportedUrl: not `file:///path`.
-    """
-    parts = urlsplit(url)
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path:
-        raise UnsupportedUrl(f"The blobs_url {url!r} is not supported: use file:///path/to/folder.")
-    return LocalBlobs(Path(unquote(parts.path)))
-
-
 def _chunks(source: BinaryIO) -> Iterator[bytes]:
     while chunk := source.read(CHUNK_BYTES):
         yield chunk
 
 
-def _missing(key: str) -> BlobMissing:
-    return BlobMissing(f"There is no file at {key!r} in the blob store.")
+def _files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.name.startswith(_TEMPORARY):
+            yield path
 
 
 def _make_folder(folder: Path) -> None:
