@@ -8,21 +8,30 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from fastapi import Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 
 from abcore.specs.refusals import Problem
+from api.context import Context
 from api.documentation import Responses, refusals
 from api.problems import Refused
-from store.blobs import BlobStore
+from store.errors import BlobMissing
 from store.models import Artifact
 
 _RANGE = re.compile(r"bytes=([0-9]{0,100})-([0-9]{0,100})", re.IGNORECASE)
 _ASCII = re.compile(r"[A-Za-z0-9._-]+")
+_OWN_CONDITIONS = frozenset({"if-match", "if-none-match", "if-range"})
+
+LINK_FROM_BYTES = 2**20
+"""Smaller files come at once: a second request would take longer."""
 
 RESPONSES: Responses = {
     200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
     206: {"description": "The range that was asked for"},
     304: {"description": "The caller has it already"},
+    307: {
+        "description": "The file is at `Location` for some minutes, without a key; the request's Range counts there",
+        "headers": {"Location": {"schema": {"type": "string", "format": "uri"}}},
+    },
     **refusals(404, 410, 412, 416),
 }
 """What a route that sends a file can answer."""
@@ -38,16 +47,25 @@ class Download(NamedTuple):
     read: Callable[[int, int], Iterator[bytes]]
 
 
-def send_artifact(request: Request, blobs: BlobStore, artifact: Artifact) -> Response:
-    """Answer GET or HEAD for a file of a job.
+def send_artifact(request: Request, context: Context, artifact: Artifact) -> Response:
+    """Answer GET or HEAD for a file of a job: a large one by leading to the blob store, where that can be asked itself.
+
+    Conditions on our entity tag are answered here: the blob store knows the file by another.
 
     Raises:
         Refused: as `send`.
         BlobMissing: the bytes are gone.
     """
-    read = partial(blobs.open_range, artifact.blob_key)
+    blobs, key, seconds = context.blobs, artifact.blob_key, context.settings.blob_link_seconds
+    large = request.method == "GET" and artifact.size_bytes >= LINK_FROM_BYTES
+    if seconds and large and _OWN_CONDITIONS.isdisjoint(request.headers.keys()):
+        link = blobs.link(key, seconds)
+        if link is not None:
+            if not blobs.exists(key):
+                raise BlobMissing(f"The content of {artifact.name} is not there any more.")
+            return RedirectResponse(link, 307, {"Cache-Control": "no-store"})
     named = artifact.name, artifact.media_type, artifact.size_bytes, artifact.sha256
-    return send(request, Download(*named, read))
+    return send(request, Download(*named, partial(blobs.open_range, key)))
 
 
 def send(request: Request, file: Download) -> Response:

@@ -32,6 +32,7 @@ TABLE: dict[type[Exception], str | None] = {
     errors.AlreadyUploaded: "body",
     errors.Conflict: "path",
     errors.BlobMissing: "path",
+    errors.BlobsUnusable: None,
     DescriberUnavailable: None,
 }
 # What Starlette raises by itself.

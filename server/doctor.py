@@ -146,7 +146,7 @@ def _broker(settings: Settings) -> Finding:
 
 def _blobs(settings: Settings) -> Finding:
     try:
-        open_blobs(settings.blobs_url)
+        open_blobs(settings.blobs_url).check()
     except (StoreError, OSError) as error:
         return Finding("blobs", "problem", str(error), "correct ABDISTILL_BLOBS_URL, or the folder's owner")
     return Finding("blobs", "ok", settings.blobs_url)

@@ -27,7 +27,19 @@ class Settings(BaseSettings):
         description="`redis://host/0` or `redis+socket:///path`. None: `abdistill-server up` starts an embedded Valkey "
         "in data_dir; without any broker workers still find jobs, by polling.",
     )
-    blobs_url: str = Field(default="", description="`file:///path`. Empty: the folder `blobs` in data_dir.")
+    blobs_url: str = Field(
+        default="",
+        description="`file:///path`, or `s3://bucket/prefix?endpoint=https://host:port&region=name`, of which all but "
+        "the bucket may be left out; credentials come from `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or from "
+        "the machine's role. Empty: the folder `blobs` in data_dir.",
+    )
+    blob_link_seconds: float = Field(
+        default=300.0,
+        ge=0,
+        le=604800,
+        description="A download of 1 MiB or more from S3 is led to S3 itself, by an address that holds for so long. "
+        "0: never, where callers cannot reach S3.",
+    )
     workspace_dir: Path = Field(
         default=Path("workspaces"),
         description="Folder of running jobs' files; inside data_dir unless absolute.",

@@ -12,10 +12,10 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 import leash
 from abcore.specs.refusals import Problem
-from abcore.specs.runs import ExitCode
+from abcore.specs.runs import ExitCode, RunResult
 from store import artifacts, leases
-from store.errors import LeaseLost, StoreError
-from store.leases import Directive, Lease
+from store.errors import BlobError, BlobsUnusable, LeaseLost, StoreError
+from store.leases import Directive, Lease, NewArtifact
 from store.models import ENDED, Job
 from worker.answer_cache import FOLDER, group_of
 from worker.heartbeat import RETRY_SECONDS, Heartbeat
@@ -30,6 +30,7 @@ from worker.workspace import Workspace
 TICK_SECONDS = 0.1
 RELAY_SECONDS = 0.5
 LATE_SIGNAL_SECONDS = 1.0
+BLOBS_SECONDS = 10.0
 STOPPING = "Its worker was stopped in good order."
 
 Stop = Literal["cancel", "pause", "time", "shutdown"]
@@ -70,12 +71,20 @@ class Attempt:
         _log.info("job %s: %s%s", job_id, job.state, f" ({job.state_reason})" if job.state_reason else "")
         if self._upload_key is not None and job.state in ENDED:
             # It was read, and is needed no more, whatever it was.
-            self._workshop.blobs.delete(self._upload_key)
+            try:
+                self._workshop.blobs.delete(self._upload_key)
+            except BlobError as error:
+                _log.warning("job %s: its upload was not removed: %s", job_id, error)
 
     def _outcome(self) -> Job:
         try:
             with self._workshop.warm.place(self._lease, self._slot) as place:
                 return self._run_in(place)
+        except BlobsUnusable as error:  # nobody's fault who waits for the job: it is not charged
+            _log.warning("job %s: %s", self._lease.job.id, error)
+            self._stopping.wait(BLOBS_SECONDS)
+            reason = str(error)
+            return self._commit(lambda: leases.requeue(self._db, self._lease, reason))
         except (InputMissing, StoreError) as error:
             if isinstance(error, LeaseLost):
                 raise
@@ -181,8 +190,20 @@ class Attempt:
 
     def _finish(self, workspace: Workspace) -> Job:
         result = read_result(workspace)
-        published = publish(self._workshop.blobs, self._lease, workspace, result)
+        published = self._publish(workspace, result)
         return self._commit(lambda: leases.finish(self._db, self._lease, result.report, published))
+
+    def _publish(self, workspace: Workspace, result: RunResult) -> list[NewArtifact]:
+        """Put the outputs into the blob store, again while it is away: they cost more than the waiting does."""
+        while True:
+            self._heartbeat.check()
+            try:
+                return publish(self._workshop.blobs, self._lease, workspace, result)
+            except BlobsUnusable as error:
+                if self._should_stop():
+                    raise
+                _log.warning("job %s: its outputs wait for the blob store: %s", self._lease.job.id, error)
+                self._stopping.wait(RETRY_SECONDS)
 
     def _seconds_left(self) -> float:
         """How long the job may still run, by this machine's monotonic clock and what earlier attempts took."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from store import artifacts, datasets, teachers
 from store.blobs import BlobStore
 from store.database import Database
-from store.errors import BlobError
+from store.errors import BlobError, BlobsUnusable
 from store.leases import Lease
 from store.models import Dataset, Job, Teacher
 from worker.cache import InputCache
@@ -31,6 +31,7 @@ def lay_out(
 
     Raises:
         InputMissing
+        BlobsUnusable
     """
     job, upload_key = lease.job, None
     workspace.run.write_text(json.dumps(job.run))
@@ -42,6 +43,8 @@ def lay_out(
             else:
                 target = workspace.inputs / f"{name}.safetensors"
                 cache.place(blobs, _known(row.blob_key), _known(row.sha256), target)
+        except BlobsUnusable:
+            raise
         except BlobError as error:
             raise InputMissing(f"{row.id} cannot be read: {error}") from error
     _fetch_newest_checkpoint(db, blobs, lease, workspace)
@@ -71,6 +74,8 @@ def _fetch_newest_checkpoint(db: Database, blobs: BlobStore, lease: Lease, works
             blobs.fetch(
                 checkpoint.blob_key, workspace.checkpoints / file_name(checkpoint.name), checkpoint.sha256
             )
+        except BlobsUnusable:  # the checkpoint is there: without it what was trained would be trained again
+            raise
         except BlobError as error:
             _log.warning("job %s: checkpoint %s passed over: %s", lease.job.id, checkpoint.name, error)
         else:

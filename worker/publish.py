@@ -5,7 +5,7 @@ from pathlib import Path
 
 from abcore.specs.runs import RunResult
 from store.blobs import Blob, BlobStore
-from store.errors import BlobError
+from store.errors import BlobError, BlobsUnusable
 from store.leases import Lease, NewArtifact
 from worker.workspace import Workspace
 
@@ -35,12 +35,15 @@ def publish(blobs: BlobStore, lease: Lease, workspace: Workspace, result: RunRes
 
     Raises:
         BadResult: nothing of it counts.
+        BlobsUnusable: it may be tried again.
     """
     published = []
     for file in result.files:
         try:
             path = workspace.own_file(f"outputs/{file.name}")
             blob = blobs.put_file(_key(lease, file.name, file.kind), path)
+        except BlobsUnusable:
+            raise
         except (ValueError, BlobError) as error:
             raise BadResult(str(error)) from error
         if (blob.sha256, blob.size) != (file.sha256, file.size_bytes):

@@ -29,6 +29,9 @@ def list_(job_id: str, context: ContextDep, caller: Reader) -> ArtifactPage:
     responses=RESPONSES,
 )
 def download(job_id: str, name: str, request: Request, context: ContextDep, caller: Reader) -> Response:
-    """Download a file. Its ETag is its sha256; Range, If-Range, If-Match and If-None-Match are heeded."""
+    """Download a file. Its ETag is its sha256; Range, If-Range, If-Match and If-None-Match are heeded.
+
+    Where the service keeps its files in S3, a large one is answered by 307, to an address that opens this file alone.
+    """
     find(context, caller.project_id, job_id)
-    return send_artifact(request, context.blobs, artifacts.get(context.db, caller.project_id, job_id, name))
+    return send_artifact(request, context, artifacts.get(context.db, caller.project_id, job_id, name))

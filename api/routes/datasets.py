@@ -63,7 +63,7 @@ def get(dataset_id: str, context: ContextDep, caller: Reader) -> Dataset:
 def samples(dataset_id: str, request: Request, context: ContextDep, caller: Reader) -> Response:
     """Download a sheet of training images, a PNG; `report.samples` says where which class is."""
     sheet = datasets.samples(context.db, caller.project_id, dataset_id)
-    return send_artifact(request, context.blobs, sheet)
+    return send_artifact(request, context, sheet)
 
 
 @router.put(

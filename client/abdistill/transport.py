@@ -96,11 +96,13 @@ class Transport:
     def stream(self, path: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
         """A GET whose body the caller reads piece by piece; tried once.
 
+        A large file may be led to where the service keeps its files; httpx does not take our key there.
+
         Raises:
             ApiError: the service refused.
             httpx.TransportError: the connection failed; the caller knows what it has and decides.
         """
-        with self._http.stream("GET", path, headers=headers) as response:
+        with self._http.stream("GET", path, headers=headers, follow_redirects=True) as response:
             if not response.is_success:
                 response.read()
                 raise refusal(response)

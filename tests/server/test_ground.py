@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plugins.s3 import S3Server
 
 from server.access import local_key
 from server.address import free_port, url_of
@@ -105,3 +106,10 @@ def test_the_doctor_says_what_to_do_about_the_rest(tmp_path: Path, monkeypatch: 
     }
     for name in ("torch", "database", "broker", "blobs"):
         assert "ABDISTILL_" in found[name].advice
+
+
+def test_the_doctor_asks_the_bucket(tmp_path: Path, s3: S3Server) -> None:
+    settings = Settings(data_dir=tmp_path, blobs_url=s3.url(bucket="none"))
+    (found,) = (finding for finding in examine(settings) if finding.name == "blobs")
+    assert found.level == "problem"
+    assert "s3://none" in found.text

@@ -67,6 +67,7 @@ def _write_on(out: BlobWriter) -> None:
         out.write(bytes(PART_BYTES))
 
 
+@pytest.mark.slow  # the server takes 20 s to come back
 def test_a_server_that_goes_while_a_file_is_written_and_comes_back(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

@@ -232,9 +232,15 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def house(tmp_path: Path, database_url: str) -> Iterator[House]:
+def blobs_url() -> str:
+    """Where the house keeps its files: in its own folder."""
+    return ""
+
+
+@pytest.fixture
+def house(tmp_path: Path, database_url: str, blobs_url: str) -> Iterator[House]:
     """A house without a broker, with hours shortened to seconds."""
-    house = House(_settings(tmp_path, database_url), tmp_path)
+    house = House(_settings(tmp_path, database_url, blobs_url), tmp_path)
     yield house
     house.close()
 
@@ -265,8 +271,9 @@ def house_with_bell(tmp_path: Path, database_url: str, broker_url: str) -> Itera
     house.close()
 
 
-def _settings(folder: Path, database_url: str) -> Settings:
+def _settings(folder: Path, database_url: str, blobs_url: str = "") -> Settings:
     return Settings(
+        blobs_url=blobs_url,
         data_dir=folder / "data",
         database_url=database_url,
         lease_seconds=6.0,

@@ -190,6 +190,11 @@ REQUESTS: dict[str, Code] = {
         "Run the job again: the same recipe makes the same file.",
         "gone",
     ),
+    "blob.unusable": Code(
+        "The service cannot reach the store of its files, or is refused by it.",
+        "Send the request again after Retry-After seconds; if it stays so, tell the operator, whose log says more.",
+        "unavailable",
+    ),
     # webhooks
     "webhook.url": Code(
         "The address could never be sent to: it leads inside, or not over https.",
