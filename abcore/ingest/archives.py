@@ -25,7 +25,8 @@ _BLOCK_BYTES = 512
 _CHUNK_BYTES = 2**20
 _MOST_NAME = 1000
 _JUNK = re.compile(r"(^|/)(__MACOSX/|\.)|(^|/)(Thumbs\.db|desktop\.ini|Icon\r)$")
-_UNREADABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+# Control characters, what turns the direction of the text after it, line and paragraph separators, half characters.
+_UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ def _checked_tar(archive: tarfile.TarFile, most_bytes: int, size: int) -> Iterat
     for count, info in enumerate(archive, start=1):
         _check_count(count)
         name = _checked_name(info.name)
+        if info.size < 0:
+            raise _damaged(f"{name} claims {info.size} bytes")
         total += info.size
         if total > most_bytes:
             raise _bomb(name, total, size)
@@ -162,6 +165,7 @@ def _damage_refused() -> Iterator[None]:
         OSError,
         ValueError,  # names that are not in the encoding that they claim, numbers that are none
         NotImplementedError,
+        RecursionError,  # tarfile calls itself for each header that speaks of the next one
     ) as error:
         raise _damaged(str(error) or "it ends too early") from error
 

@@ -38,6 +38,7 @@ _NPZ_NAMES = {
 _CLASS_NAMES = ("classes", "class_names")
 _KNOWN_NAMES = {name for pairs in _NPZ_NAMES.values() for pair in pairs for name in pair} | {*_CLASS_NAMES}
 _MOST_NPY_HEADER = 4096
+_MOST_SIDES = 4
 _MOST_IDX_HEADER = 4 + 4 * 4
 
 
@@ -126,9 +127,14 @@ def _read_npy(member: Member, most_bytes: int) -> Array:
         raise _bad_array("npz", member.name, f"is no .npy array ({str(error)[:100]})") from error
     if dtype.hasobject:
         raise _bad_array("npz", member.name, "holds pickled Python objects, which are never opened")
+    # Values of no bytes (of type S0, say) cost nothing in the file, however many it claims, and much as a list.
+    if dtype.itemsize == 0 or len(shape) > _MOST_SIDES or not all(type(side) is int for side in shape):
+        raise _bad_array(
+            "npz", member.name, f"claims {str(dtype)[:50]} of shape {str(shape)[:50]}, which is no array"
+        )
     claimed = math.prod(shape) * dtype.itemsize
     has = member.size_bytes - stream.tell()
-    if min(shape, default=0) < 0 or claimed != has:
+    if min(shape, default=0) < 0 or max(shape, default=0) > member.size_bytes or claimed != has:
         raise _bad_array("npz", member.name, f"claims shape {shape}, {claimed:,} bytes, and has {has:,}")
     stream.seek(0)
     array: Array = np.lib.format.read_array(stream, allow_pickle=False, max_header_size=_MOST_NPY_HEADER)
@@ -155,7 +161,7 @@ def _read_idx_file(member: Member, most_bytes: int) -> Array:
         )
     shape = struct.unpack(f">{rank}I", content[4:header_bytes])
     has = len(content) - header_bytes
-    if math.prod(shape) != has:
+    if math.prod(shape) != has or max(shape) > len(content):
         raise _bad_array(
             "idx", member.name, f"claims shape {shape}, {math.prod(shape):,} bytes, and has {has:,}"
         )

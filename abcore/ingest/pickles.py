@@ -199,6 +199,8 @@ class _InertUnpickler(pickle.Unpickler):
             raise foreign_object(full_name)
         if full_name == "collections.OrderedDict":
             return OrderedDict
+        if full_name == "_codecs.encode":
+            return _refuse_other_encodings
         return type(name, (_Inert,), {})
 
     def persistent_load(self, pid: Any) -> Any:
@@ -215,6 +217,13 @@ class _InertUnpickler(pickle.Unpickler):
                 hint="The file is damaged or made by hand: save the state dict again.",
             )
         return _Inert()
+
+
+def _refuse_other_encodings(text: Any, encoding: Any = "utf-8") -> _Inert:
+    """The bytes of numpy's scalars are text in latin-1. Others grow: hex, of its own result and again, doubles."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise foreign_object(f"_codecs.encode of {type(text).__name__} to {encoding!r}")
+    return _Inert()
 
 
 def _first_line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
             )
         text = file.read(length)
     try:
-        header = json.loads(text)
+        header = json.loads(text, object_pairs_hook=_each_name_once)
     except (ValueError, RecursionError) as error:
         raise _damaged(f"its header is not JSON ({error})") from error
     _screen_ranges(header, size - _LENGTH_BYTES - length)
@@ -53,6 +54,15 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise _damaged(str(error)) from error
+
+
+def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """JSON readers differ in which of two they take: what was checked must be what is loaded."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = Counter(name for name, _ in pairs)
+        raise _forged(f"its header names {names.most_common(1)[0][0][:100]!r} more than once")
+    return found
 
 
 def _screen_ranges(header: dict[str, Any], data_bytes: int) -> None:
