@@ -140,21 +140,19 @@ class Finished(_Record):
     seconds: float
 
 
-Record = Annotated[
+Happening = (
     RunStarted
     | Resumed
     | PhaseStarted
     | PhaseFinished
-    | Metrics
-    | Progress
     | CheckpointSaved
     | MicroBatch
     | Note
     | Interrupted
     | Failed
-    | Finished,
-    Field(discriminator="type"),
-]
+    | Finished
+)
+Record = Annotated[Happening | Metrics | Progress, Field(discriminator="type")]
 _RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from abcore.specs.refusals import Problem
 from store.columns import unix_now
 from store.models import Job, JobState
-from store.moves import UNLEASED, Fence, NewEvent, move
+from store.moves import REACHED, UNLEASED, Fence, NewEvent, move
 
 LOG_TAIL_CHARACTERS = 8000
 FIRST_BACKOFF_SECONDS = 5.0
@@ -66,7 +66,7 @@ def give_back(
         session,
         fence,
         to,
-        [*events, NewEvent(f"job.{to}", reason)],
+        [*events, NewEvent(REACHED[to], reason)],
         state_reason=reason,
         **UNLEASED,
         **columns,

@@ -20,10 +20,14 @@ from store.errors import (
     NotReady,
 )
 from store.models import Dataset, Job, JobState, Json, StopRequest, Teacher
-from store.moves import NEXT, Fence, NewEvent, change, create_job, move
+from store.moves import NEXT, REACHED, Fence, JobEventType, NewEvent, change, create_job, move
 
 Upload = TypeVar("Upload", Teacher, Dataset)
 WAITING = "Waiting for a worker."
+_REQUESTED: dict[StopRequest, JobEventType] = {
+    "cancel": "job.cancel_requested",
+    "pause": "job.pause_requested",
+}
 
 
 @dataclass(frozen=True)
@@ -167,13 +171,13 @@ def _stop(
                 session,
                 Fence.of(job),
                 to,
-                [NewEvent(f"job.{to}", reason)],
+                [NewEvent(REACHED[to], reason)],
                 state_reason=reason,
                 not_before=None,
             )
         if job.stop_requested in (request, "cancel"):
             return job
-        asked = NewEvent(f"job.{request}_requested", f"Its user asked to {request} the job.")
+        asked = NewEvent(_REQUESTED[request], f"Its user asked to {request} the job.")
         return change(session, Fence.of(job), [asked], stop_requested=request)
 
 

@@ -27,6 +27,35 @@ NEXT: dict[JobState, frozenset[JobState]] = {
     "failed": frozenset(),
     "cancelled": frozenset(),
 }
+JobEventType = Literal[
+    "job.queued",
+    "job.running",
+    "job.paused",
+    "job.succeeded",
+    "job.failed",
+    "job.cancelled",
+    "job.crashed",
+    "job.cancel_requested",
+    "job.pause_requested",
+    "job.updated",
+    "run.started",
+    "run.resumed",
+    "run.micro_batch",
+    "run.interrupted",
+    "run.failed",
+    "run.finished",
+    "phase.started",
+    "phase.finished",
+    "checkpoint.saved",
+    "note",
+]
+"""Types of events, which callers go by: those of a job's life, then what its child tells (`abcore.events`)."""
+REACHED: dict[JobState, JobEventType] = {
+    "queued": "job.queued",
+    "paused": "job.paused",
+    "cancelled": "job.cancelled",
+}
+"""The event that tells of a state to which several ways lead."""
 UNLEASED = {"lease_owner": None, "lease_expires_at": None, "stop_requested": None}
 
 
@@ -64,7 +93,7 @@ class Fence(NamedTuple):
 class NewEvent:
     """An event to be appended. `time` None: now, by the database's clock."""
 
-    type: str
+    type: JobEventType
     message: str
     level: Literal["info", "warning", "error"] = "info"
     data: Json = field(default_factory=dict)

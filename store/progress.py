@@ -166,15 +166,14 @@ def _columns_of(one: told.Record) -> dict[str, Any]:
 
 
 def _event_of(one: told.Record) -> NewEvent | None:
-    words = _in_words(one)
-    if words is None:
-        return None
-    level, message = words
+    if isinstance(one, told.Metrics | told.Progress):
+        return None  # stored as figures
+    level, message = _in_words(one)
     data = one.model_dump(mode="json", exclude={"time", "type"})
     return NewEvent(one.type, message, level=level, data=data, time=one.time)
 
 
-def _in_words(one: told.Record) -> tuple[Literal["info", "warning", "error"], str] | None:
+def _in_words(one: told.Happening) -> tuple[Literal["info", "warning", "error"], str]:
     match one:
         case told.RunStarted():
             return "info", f"Running on {one.device}."
@@ -197,5 +196,3 @@ def _in_words(one: told.Record) -> tuple[Literal["info", "warning", "error"], st
             return "error", " ".join(problem.message for problem in one.problems)
         case told.Finished():
             return "info", f"The run finished after {one.seconds:.1f} s."
-        case told.Metrics() | told.Progress():
-            return None  # stored as figures

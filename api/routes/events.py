@@ -10,6 +10,7 @@ from api.documentation import refusals
 from api.routes.jobs import find
 from api.schemas.jobs import Event, EventPage, Level
 from store import progress
+from store.moves import JobEventType
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/events", tags=["jobs"])
 
@@ -22,12 +23,12 @@ def list_(
     after: Annotated[int, Query(ge=0, description="Events with a larger `seq` only.")] = 0,
     level: Annotated[list[Level], Query(max_length=3, description="Any of these.")] = [],  # noqa: B006  # FastAPI copies it
     type_: Annotated[
-        list[Annotated[str, Query(max_length=64)]],
-        Query(alias="type", max_length=20, examples=[["job.crashed"]], description="Any of these."),
+        list[JobEventType],
+        Query(alias="type", max_length=32, examples=[["job.crashed"]], description="Any of these."),
     ] = [],  # noqa: B006  # as above
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> EventPage:
-    """List events, oldest first; the last one's `seq` is where to go on. Which types there are: docs/jobs.md."""
+    """List events, oldest first; the last one's `seq` is where to go on. What each type tells: docs/jobs.md."""
     find(context, caller.project_id, job_id)
     rows = progress.events(context.db, caller.project_id, job_id, after, limit + 1, levels=level, types=type_)
     shown = [Event.model_validate(row) for row in rows[:limit]]

@@ -15,6 +15,7 @@ from abcore.specs.runs import Outputs
 from api.schemas.base import Answer, Body, Changes, Id, Name, Page, Time
 from store.models import Job as JobRow
 from store.models import JobKind as StoredKind
+from store.moves import JobEventType
 from store.waiting import WaitCode
 from store.waiting import Waiting as WhyWaiting
 
@@ -221,9 +222,9 @@ class Event(Answer):
     seq: int
     time: Time
     level: Level
-    type: str
+    type: JobEventType = Field(description="What each type tells: docs/jobs.md. Others may be added.")
     message: str
-    data: dict[str, Any]
+    data: dict[str, Any] = Field(description="By type; fields may be added.")
 
 
 class Metric(Answer):

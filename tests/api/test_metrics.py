@@ -4,13 +4,14 @@ import math
 import random
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from abcore import events as told
 from api.thinning import thinned
 from store import progress
+from store.moves import JobEventType
 
 Refusal = Callable[..., dict[str, Any]]
 STEPS = 500
@@ -153,3 +154,6 @@ def test_events_are_chosen_by_level_and_type(running: Any, job: str, refusal: Re
     problem = refusal(running.client.get(f"/v1/jobs/{job}/events", params={"level": "debug"}), 422)
     assert (problem["where"], problem["value"]) == ("query.level", "debug")
     assert problem["allowed"] == ["info", "warning", "error"]
+    problem = refusal(running.client.get(f"/v1/jobs/{job}/events", params={"type": "job.started"}), 422)
+    assert (problem["where"], problem["value"]) == ("query.type", "job.started")
+    assert problem["allowed"] == list(get_args(JobEventType))

@@ -1,11 +1,12 @@
 """The OpenAPI document: what it says is true, and enough to write a client from."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel, TypeAdapter
 
+from abcore import events as told
 from abcore.specs.architectures import ModelSpec
 from api.app import create_app
 from api.schemas.base import ProblemDocument
@@ -193,3 +194,11 @@ def test_an_answer_with_a_new_object_links_to_what_can_be_done_with_it(document:
     for operation in operations(document):
         for answer in operation["responses"].values():
             assert set(answer.get("links", {})) <= known
+
+
+def test_types_of_events_are_a_list_that_the_document_shows(document: dict[str, Any]) -> None:
+    types = [one.model_fields["type"].default for one in get_args(told.Happening)]
+    listed = document["components"]["schemas"]["Event"]["properties"]["type"]["enum"]
+    assert set(types) == {type_ for type_ in listed if not type_.startswith("job.")}
+    asked = next(p for p in named(document, "list_job_events")["parameters"] if p["name"] == "type")
+    assert asked["schema"]["items"]["enum"] == listed

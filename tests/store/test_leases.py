@@ -332,7 +332,7 @@ def test_files_are_found_by_id_and_by_name_within_their_project(hand) -> None:
 def test_a_change_is_made_only_where_all_is_as_believed(hand, wrong) -> None:
     job = hand.submit()
     with pytest.raises(LeaseLost), hand.db.write() as session:
-        change(session, Fence.of(job)._replace(**wrong), [NewEvent("job.changed", "x")], name="changed")
+        change(session, Fence.of(job)._replace(**wrong), [NewEvent("job.updated", "x")], name="changed")
     assert hand.get(job).name is None
     assert hand.events(job) == ["job.queued"]
 
