@@ -1,16 +1,15 @@
 """Who asks, and whether their key allows it."""
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
 from abcore.specs.refusals import Problem
 from api.context import ContextDep
 from api.problems import Refused
 from store.errors import Unauthenticated
-from store.keys import Principal, Scope, authenticate
+from store.keys import Principal, authenticate
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: `abdistill-server keys create`.")
 
@@ -23,22 +22,21 @@ def _principal(  # in a thread, as it reads the database
     return authenticate(context.db, credentials.credentials)
 
 
-def _require(scope: Scope) -> Callable[[Principal], Awaitable[Principal]]:
-    async def check(principal: Annotated[Principal, Depends(_principal)]) -> Principal:
-        if scope in principal.scopes or "admin" in principal.scopes:
-            return principal
-        raise Refused(
-            Problem(
-                code="key.scope",
-                message=f"this request needs a key with the scope {scope!r}",
-                where="header.Authorization",
-                value=", ".join(sorted(principal.scopes)),
-                allowed=(scope, "admin"),
-            ),
-        )
-
-    return check
+async def _allowed(needed: SecurityScopes, principal: Annotated[Principal, Depends(_principal)]) -> Principal:
+    (scope,) = needed.scopes
+    if scope in principal.scopes or "admin" in principal.scopes:
+        return principal
+    raise Refused(
+        Problem(
+            code="key.scope",
+            message=f"this request needs a key with the scope {scope!r}",
+            where="header.Authorization",
+            value=", ".join(sorted(principal.scopes)),
+            allowed=tuple(dict.fromkeys((scope, "admin"))),
+        ),
+    )
 
 
-Reader = Annotated[Principal, Depends(_require("read"))]
-Submitter = Annotated[Principal, Depends(_require("submit"))]
+# The scopes stand in the OpenAPI document, at `security` of each operation.
+Reader = Annotated[Principal, Security(_allowed, scopes=["read"])]
+Submitter = Annotated[Principal, Security(_allowed, scopes=["submit"])]

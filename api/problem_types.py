@@ -34,7 +34,7 @@ TYPES: dict[str, ProblemType] = {
     "forbidden": ProblemType(
         403,
         "The key's scopes do not allow this",
-        "`read` reads, `submit` also creates and changes, `admin` does all.",
+        "`read` reads, `submit` creates and changes, `admin` does all.",
     ),
     "not-found": ProblemType(
         404,

@@ -101,6 +101,20 @@ def authenticate(db: Database, token: str) -> Principal:
     return Principal(key.id, key.project_id, frozenset(key.scopes))
 
 
+def require_good(db: Database, key_id: str) -> None:
+    """Refuse to go on for a key that was let in a while ago, and was revoked or has expired since.
+
+    Raises:
+        Unauthenticated, KeyExpired
+    """
+    with db.read() as session:
+        mine = select(ApiKey, unix_now()).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
+        found = session.execute(mine).one_or_none()
+    if found is None:
+        raise Unauthenticated(f"The key {key_id} was revoked.")
+    _require_alive(*found)
+
+
 def list_keys(db: Database, project_id: str) -> list[ApiKey]:
     """Return a project's keys, the revoked ones too, oldest first."""
     with db.read() as session:

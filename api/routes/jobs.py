@@ -24,6 +24,7 @@ from store import jobs
 from store.errors import NotFound
 from store.job_lists import JobFilter, JobOrder, list_jobs
 from store.jobs import NewJob, Submitted
+from store.keys import require_good
 from store.models import ENDED
 from store.models import Job as JobRow
 from store.waiting import why_waiting
@@ -141,6 +142,7 @@ async def get(
         if is_news or time.monotonic() >= give_up or await request.is_disconnected():
             break
         await asyncio.sleep(min(POLL_SECONDS, max(0.0, give_up - time.monotonic())))
+        await run_in_threadpool(require_good, context.db, caller.key_id)
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
     if matches(known, etag):
         return Response(status_code=304, headers=headers)

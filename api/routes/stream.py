@@ -19,6 +19,8 @@ from api.problems import Refused
 from api.routes.jobs import find
 from api.schemas.jobs import Event, Job, Metric
 from store import progress
+from store.errors import Unauthenticated
+from store.keys import Principal, require_good
 from store.models import ENDED
 
 POLL_SECONDS = 0.5
@@ -90,18 +92,22 @@ async def stream(
     place = Place() if last_event_id is None else Place.parse(last_event_id)
     await run_in_threadpool(find, context, caller.project_id, job_id)
     return StreamingResponse(
-        _messages(context, caller.project_id, job_id, place),
+        _messages(context, caller, job_id, place),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
 
 
-async def _messages(context: Context, project_id: str, job_id: str, place: Place) -> AsyncIterator[str]:
+async def _messages(context: Context, caller: Principal, job_id: str, place: Place) -> AsyncIterator[str]:
     yield f"retry: {RECONNECT_MILLISECONDS}\n\n"
     shown, spoke_at = "", time.monotonic()
     while True:
         # The job first: once it is seen to have ended, whatever it told is there to be read.
-        job, news = await run_in_threadpool(_read, context, project_id, job_id, place)
+        try:
+            job, news = await run_in_threadpool(_read, context, caller, job_id, place)
+        except Unauthenticated as error:
+            yield f": {error}\n\n"
+            return
         content = job.model_dump_json()
         if content != shown:
             shown = content
@@ -122,9 +128,15 @@ async def _messages(context: Context, project_id: str, job_id: str, place: Place
 
 
 def _read(
-    context: Context, project_id: str, job_id: str, place: Place
+    context: Context, caller: Principal, job_id: str, place: Place
 ) -> tuple[Job, list[tuple[str, Place, str]]]:
-    """The job as it is, and the messages that follow a place, each with the place that it brings its reader to."""
+    """The job as it is, and the messages that follow a place, each with the place that it brings its reader to.
+
+    Raises:
+        Unauthenticated: the key holds no longer.
+    """
+    require_good(context.db, caller.key_id)
+    project_id = caller.project_id
     job = Job.of(find(context, project_id, job_id))
     news = []
     for event in progress.events(context.db, project_id, job_id, place.event, 1000):
