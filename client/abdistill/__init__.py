@@ -2,6 +2,7 @@
 
 from abdistill import webhooks
 from abdistill.client import Client
+from abdistill.comparisons import ComparedJob, Comparison, Sweep
 from abdistill.errors import (
     AbdistillError,
     ApiError,
@@ -20,7 +21,6 @@ from abdistill.errors import (
     Timeout,
     Unauthorized,
 )
-from abdistill.jobs import Update
 from abdistill.models import (
     Artifact,
     Dataset,
@@ -31,14 +31,18 @@ from abdistill.models import (
     Metric,
     Page,
     Teacher,
+    Waiting,
     Webhook,
 )
+from abdistill.news import Update
 
 __all__ = [
     "AbdistillError",
     "ApiError",
     "Artifact",
     "Client",
+    "ComparedJob",
+    "Comparison",
     "ConfigurationError",
     "Conflict",
     "ConnectionFailed",
@@ -58,10 +62,12 @@ __all__ = [
     "RateLimited",
     "Rejected",
     "ServerError",
+    "Sweep",
     "Teacher",
     "Timeout",
     "Unauthorized",
     "Update",
+    "Waiting",
     "Webhook",
     "webhooks",
 ]

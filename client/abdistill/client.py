@@ -1,10 +1,13 @@
 """The client: one address, one key, and the resources behind them."""
 
 import os
+from collections.abc import Sequence
 from types import TracebackType
 
+from abdistill.comparisons import Comparison
 from abdistill.hooks import Webhooks
 from abdistill.jobs import Jobs
+from abdistill.sweeps import Sweeps
 from abdistill.transport import Transport
 from abdistill.uploaded import Datasets, Teachers
 
@@ -46,12 +49,46 @@ class Client:
         self.teachers = Teachers(self._transport)
         self.datasets = Datasets(self._transport)
         self.jobs = Jobs(self._transport)
+        self.sweeps = Sweeps(self._transport)
         self.webhooks = Webhooks(self._transport)
 
     @property
     def base_url(self) -> str:
         """Where the service is."""
         return self._transport.base_url
+
+    def compare(
+        self,
+        jobs: Sequence[str] = (),
+        *,
+        sweep: str | None = None,
+        split: str | None = None,
+        metrics: Sequence[str] = (),
+        points: int | None = None,
+    ) -> Comparison:
+        """Put students side by side: those of some jobs, or of a sweep.
+
+        Args:
+            jobs: their ids, in the order in which they are shown.
+            sweep: all jobs of it, instead.
+            split: held-out split that accuracies are of; else that on which training was followed.
+            metrics: figures whose curves are shown, else `eval/top1` and `loss`.
+            points: most epochs of a curve.
+
+        Raises:
+            Invalid: a job is not there, or has no such split or figure.
+        """
+        params = {
+            "jobs": ",".join(jobs) or None,
+            "sweep": sweep,
+            "split": split,
+            "metric": list(metrics) or None,
+            "points": points,
+        }
+        given = {key: value for key, value in params.items() if value is not None}
+        return Comparison.model_validate_json(
+            self._transport.request("GET", "/v1/compare", params=given).content
+        )
 
     def close(self) -> None:
         """Close the pooled connections; the client cannot be used any more."""

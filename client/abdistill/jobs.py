@@ -1,41 +1,21 @@
 """`client.jobs`: submit, watch, cancel, and fetch what came out."""
 
 import os
-import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from abdistill.downloads import fetch_file
-from abdistill.errors import ConfigurationError, JobCancelled, JobFailed, Timeout
-from abdistill.models import Artifact, Event, Job, Metric, Page, Preset
-from abdistill.streams import read_stream
-from abdistill.transport import Transport
+from abdistill.errors import ConfigurationError
+from abdistill.models import Artifact, Job, Page, Preset
+from abdistill.news import JobNews
 from abdistill.uploads import Progress
 
-WATCHED_PAGE = 500
 
-
-@dataclass(frozen=True)
-class Update:
-    """A job as it stands, what has happened to it since the update before, and the newest of each of its figures."""
-
-    job: Job
-    events: tuple[Event, ...]
-    metrics: tuple[Metric, ...]
-
-    def latest(self, phase: str) -> dict[str, float]:
-        """The newest value of each figure of a phase, by name."""
-        return {metric.name: metric.value for metric in self.metrics if metric.phase == phase}
-
-
-class Jobs:
+class Jobs(JobNews):
     """`/v1/jobs`."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
 
     def create(
         self,
@@ -45,9 +25,11 @@ class Jobs:
         teacher: str | None = None,
         preset: str | None = None,
         recipe: dict[str, Any] | None = None,
+        outputs: dict[str, Any] | None = None,
         name: str | None = None,
         labels: dict[str, str] | None = None,
         priority: int | None = None,
+        max_runtime_seconds: int | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
         """Submit a distillation.
@@ -55,8 +37,9 @@ class Jobs:
         `student` is an architecture, e.g. `{"arch": "wide_resnet", "depth": 10, "width": 1}`; its image and classes
         are the dataset's. `teacher` may be left out only if the recipe asks no teacher. `recipe` is laid over the
         `preset`, or over the defaults; `presets` shows those that there are. Jobs of a higher `priority`
-        (-100 to 100, else 0) go first. The same `idempotency_key` with the same request gives the same job, so that a
-        caller who saw no answer may ask again; one is made up where none is given, for this method's own retries.
+        (-100 to 100, else 0) go first. A job that has run for `max_runtime_seconds`, over all attempts, fails. The same
+        `idempotency_key` with the same request gives the same job, so that a caller who saw no answer may ask again;
+        one is made up where none is given, for this method's own retries.
 
         Raises:
             Invalid, Conflict: the job could not work; `error.problem.errors` says why.
@@ -67,13 +50,29 @@ class Jobs:
             "student": student,
             "preset": preset,
             "recipe": recipe,
+            "outputs": outputs,
             "name": name,
             "labels": labels,
             "priority": priority,
+            "max_runtime_seconds": max_runtime_seconds,
         }
+        return self._queue("/v1/jobs", body, idempotency_key)
+
+    def clone(self, job_id: str, *, idempotency_key: str | None = None, **changes: Any) -> Job:
+        """A new job like another, in whatever state that is, with changes to anything that `create` takes.
+
+        Changes of `student`, `recipe` and `outputs` are laid over the other's field by field, so that
+        `clone(job.id, student={"width": 2})` is wider and else the same.
+
+        Raises:
+            NotFound. Invalid, Conflict: the job could not work.
+        """
+        return self._queue(f"/v1/jobs/{job_id}/clone", changes, idempotency_key)
+
+    def _queue(self, url_path: str, body: dict[str, Any], idempotency_key: str | None) -> Job:
         response = self._transport.request(
             "POST",
-            "/v1/jobs",
+            url_path,
             json={key: value for key, value in body.items() if value is not None},
             headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
         )
@@ -94,32 +93,37 @@ class Jobs:
         response = self._transport.request("GET", "/v1/recipes")
         return Page[Preset].model_validate_json(response.content).data
 
-    def get(self, job_id: str) -> Job:
-        """One by its id. Raises NotFound."""
-        return Job.model_validate_json(self._transport.request("GET", f"/v1/jobs/{job_id}").content)
-
     def list(
         self,
         *,
         kind: str | None = None,
         state: str | Sequence[str] | None = None,
+        method: str | Sequence[str] | None = None,
+        sweep: str | None = None,
         teacher: str | None = None,
         dataset: str | None = None,
         labels: dict[str, str] | None = None,
+        created_from: datetime | None = None,
+        created_before: datetime | None = None,
         order: str | None = None,
         limit: int = 20,
         cursor: str | None = None,
     ) -> Page[Job]:
-        """One page of jobs, newest first unless `order` is `oldest`; of kind `distill`, or `teacher.train`.
+        """One page of jobs, of kind `distill` or `teacher.train`, newest first unless `order` says otherwise.
 
-        Shown are those that are in any of the states, and fit all else that is given.
+        Shown are those that are in any of the states, of any of the methods, and fit all else that is given; moments
+        need a time zone. `order` is `newest`, `oldest`, `priority`, or `ended`, which shows those that have.
         """
         params = {
             "kind": kind,
             "state": state,
+            "method": method,
+            "sweep": sweep,
             "teacher": teacher,
             "dataset": dataset,
             "label": [f"{key}:{value}" for key, value in (labels or {}).items()] or None,
+            "created_from": created_from and created_from.isoformat(),
+            "created_before": created_before and created_before.isoformat(),
             "order": order,
             "limit": limit,
             "cursor": cursor,
@@ -177,41 +181,6 @@ class Jobs:
     def _act(self, job_id: str, action: str) -> Job:
         return Job.model_validate_json(self._transport.request("POST", f"/v1/jobs/{job_id}/{action}").content)
 
-    def follow(self, job_id: str) -> Iterator[Job | Event | Metric]:
-        """Yield all that happens to a job, from its beginning to its end and as it happens; the last is the job's end.
-
-        A lost connection is made again, and nothing is missed or seen twice.
-        """
-        for message in read_stream(self._transport, f"/v1/jobs/{job_id}/stream"):
-            match message.kind:
-                case "event":
-                    yield Event.model_validate(message.content)
-                case "metrics":
-                    yield from (Metric.model_validate(metric) for metric in message.content)
-                case "job" | "end":
-                    yield Job.model_validate(message.content)
-
-    def events(self, job_id: str, *, after: int = 0, limit: int = 100) -> Page[Event]:
-        """Events with a sequence number above `after`, oldest first."""
-        params = {"after": after, "limit": limit}
-        response = self._transport.request("GET", f"/v1/jobs/{job_id}/events", params=params)
-        return Page[Event].model_validate_json(response.content)
-
-    def metrics(
-        self,
-        job_id: str,
-        *,
-        name: str | None = None,
-        phase: str | None = None,
-        limit: int = 1000,
-        cursor: str | None = None,
-    ) -> Page[Metric]:
-        """Figures by phase, name and step."""
-        params = {"name": name, "phase": phase, "limit": limit, "cursor": cursor}
-        given = {key: value for key, value in params.items() if value is not None}
-        response = self._transport.request("GET", f"/v1/jobs/{job_id}/metrics", params=given)
-        return Page[Metric].model_validate_json(response.content)
-
     def artifacts(self, job_id: str) -> tuple[Artifact, ...]:
         """The files that a job left behind; empty until it has succeeded."""
         response = self._transport.request("GET", f"/v1/jobs/{job_id}/artifacts")
@@ -246,54 +215,3 @@ class Jobs:
             sha256=found[artifact].sha256,
             progress=progress,
         )
-
-    def watch(
-        self, job_id: str, *, timeout_seconds: float | None = None, poll_seconds: float = 1.0
-    ) -> Iterator[Update]:
-        """Yield the job with its new events and metrics until it has ended; the last update is the job's end.
-
-        Raises Timeout; the job goes on.
-        """
-        deadline = time.monotonic() + timeout_seconds if timeout_seconds is not None else None
-        seen = 0
-        metrics: tuple[Metric, ...] = ()
-        metrics_of: tuple[str | None, ...] = ()
-        while True:
-            job = self.get(job_id)
-            events: tuple[Event, ...] = ()
-            while page := self.events(job_id, after=seen, limit=WATCHED_PAGE).data:
-                events += page
-                seen = page[-1].seq
-            # Most figures come once an epoch: asking more often would fetch a long job's history again and again.
-            if metrics_of != (stage := (job.state, job.phase, str(job.epoch))):
-                metrics, metrics_of = self._newest_metrics(job_id), stage
-            yield Update(job, events, metrics)
-            if job.ended:
-                return
-            if deadline is not None and time.monotonic() >= deadline:
-                raise Timeout(f"job {job_id} is still {job.state} after {timeout_seconds:g} s; it goes on")
-            time.sleep(poll_seconds)
-
-    def _newest_metrics(self, job_id: str) -> tuple[Metric, ...]:
-        newest: dict[tuple[str, str], Metric] = {}
-        cursor: str | None = None
-        while True:
-            page = self.metrics(job_id, cursor=cursor)
-            newest |= {(metric.phase, metric.name): metric for metric in page.data}
-            cursor = page.next_cursor
-            if cursor is None:
-                return tuple(newest.values())
-
-    def wait(self, job_id: str, *, timeout_seconds: float | None = None, poll_seconds: float = 1.0) -> Job:
-        """Return the job when it has succeeded.
-
-        Raises:
-            JobFailed, JobCancelled: it ended otherwise. Timeout: it has not ended; it goes on.
-        """
-        for update in self.watch(job_id, timeout_seconds=timeout_seconds, poll_seconds=poll_seconds):
-            job = update.job
-        if job.state == "cancelled":
-            raise JobCancelled(job)
-        if job.state != "succeeded":
-            raise JobFailed(job)
-        return job

@@ -234,13 +234,33 @@ class Dataset(Resource):
     report: DatasetReport | None = None
 
 
+class Waiting(Answer):
+    """Why a job waits: `paused`, `backoff`, `no_worker`, `busy` or `next`; and what runs meanwhile."""
+
+    code: str
+    message: str
+    until: datetime | None = None
+    jobs_ahead: int
+    workers: int
+    slots: int
+    busy_slots: int
+
+
 class Job(Resource):
-    """One distillation: `queued`, `running`, `paused`, then `succeeded`, `failed` or `cancelled`."""
+    """One distillation: `queued`, `running`, `paused`, then `succeeded`, `failed` or `cancelled`.
+
+    `queue_position` and `waiting` are told of one job that waits, not in lists.
+    """
 
     state_reason: str | None = None
     kind: str = "distill"
+    method: str | None = None
     queue_position: int | None = None
+    waiting: Waiting | None = None
     retry_of: str | None = None
+    clone_of: str | None = None
+    sweep: str | None = None
+    overrides: dict[str, Any] | None = None
     stop_requested: str | None = None
     priority: int = 0
     labels: dict[str, str] = Field(default_factory=dict)
@@ -248,6 +268,7 @@ class Job(Resource):
     dataset: str | None = None
     student: dict[str, Any] = Field(default_factory=dict)
     recipe: dict[str, Any] = Field(default_factory=dict)
+    outputs: dict[str, Any] = Field(default_factory=dict)
     plan: DistillationPlan | None = None
     progress: float | None = None
     phase: str | None = None
@@ -257,6 +278,8 @@ class Job(Resource):
     eta_seconds: float | None = None
     attempts: int = 0
     crashes: int = 0
+    run_seconds: float = 0.0
+    max_runtime_seconds: int | None = None
     report: DistillReport | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None

@@ -2,6 +2,7 @@
 
 - `session`     the client, the streams, errors and exit codes
 - `uploads`     teachers and datasets         `jobs`      submit, presets, list, show, watch, cancel; download
+- `news`        events, metrics, follow       `sweeps`    sweeps and comparisons
 - `webhooks`    who is told of what happens
 - `parsing`     words into specs              `rendering`, `transfers`, `watching`   answers and progress on a terminal
 """
@@ -11,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from abdistill.cli import jobs, uploads, webhooks
+from abdistill.cli import jobs, news, sweeps, uploads, webhooks
 from abdistill.cli.session import EXIT_CODES, App, out
 from abdistill.client import DEFAULT_URL
 
@@ -25,8 +26,13 @@ app = App(
 app.add_typer(uploads.teachers, name="teachers")
 app.add_typer(uploads.datasets, name="datasets")
 app.add_typer(jobs.jobs, name="jobs")
+jobs.jobs.command("events")(news.events)
+jobs.jobs.command("metrics")(news.metrics)
+jobs.jobs.command("follow")(news.follow)
+app.add_typer(sweeps.sweeps, name="sweeps")
 app.add_typer(webhooks.webhooks, name="webhooks")
 app.command("download")(jobs.download)
+app.command("compare")(sweeps.compare)
 
 
 def _print_version(asked: bool) -> None:

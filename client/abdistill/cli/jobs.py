@@ -41,6 +41,9 @@ def submit(
     priority: Annotated[
         int | None, typer.Option(help="-100 to 100; higher goes first.  [default: 0]")
     ] = None,
+    max_runtime: Annotated[
+        int | None, typer.Option(min=1, metavar="SECONDS", help="It fails when it has run for so long.")
+    ] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same key again gives the same job, not a second one.")
     ] = None,
@@ -59,6 +62,7 @@ def submit(
         name=name,
         labels={key: str(value) for key, value in parsing.assignments(labels or []).items()} or None,
         priority=priority,
+        max_runtime_seconds=max_runtime,
         idempotency_key=idempotency_key,
     )
     if watch_it:
@@ -79,17 +83,54 @@ def presets(context: typer.Context, as_json: JsonOption = False) -> None:
         out.print(f"[bold]{preset.name}[/bold]  {preset.description}")
 
 
+@jobs.command()
+def clone(
+    context: typer.Context,
+    job_id: str,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="student.width=2, recipe.transfer.epochs=5 ..."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What to call it.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Submit a job like another, in whatever state that is, with some fields changed."""
+    changes = parsing.laid_over({}, settings or []) | ({"name": name} if name else {})
+    _show(client_of(context).jobs.clone(job_id, **changes), as_json=as_json)
+
+
 @jobs.command("list")
 def list_jobs(
     context: typer.Context,
-    state_name: Annotated[
-        str | None, typer.Option("--state", help="queued, running, succeeded, failed ...")
+    states: Annotated[
+        list[str] | None, typer.Option("--state", help="queued, running, succeeded, failed ...")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Show at most this many, newest first.")] = 20,
+    methods: Annotated[list[str] | None, typer.Option("--method", help="ab, kd, fitnet ...")] = None,
+    kind: Annotated[str | None, typer.Option(help="distill or teacher.train.  [default: distill]")] = None,
+    sweep: Annotated[str | None, typer.Option(help="Those of a sweep (swp_...).")] = None,
+    teacher: Annotated[str | None, typer.Option(help="Those of a teacher (tch_...).")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Those on a dataset (dst_...).")] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Those that have it.")
+    ] = None,
+    order: Annotated[
+        str | None, typer.Option(help="newest, oldest, priority or ended.  [default: newest]")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """Jobs, newest first."""
-    found = list(islice(client_of(context).jobs.all(state=state_name), limit + 1))
+    """Jobs that fit all that is given; of what may be given several times, any."""
+    shown = client_of(context).jobs.all(
+        kind=kind,
+        state=states or None,
+        method=methods or None,
+        sweep=sweep,
+        teacher=teacher,
+        dataset=dataset,
+        labels={key: str(value) for key, value in parsing.assignments(labels or []).items()},
+        order=order,
+    )
+    found = list(islice(shown, limit + 1))
     if as_json:
         print_json(found[:limit])
     else:
@@ -140,13 +181,6 @@ def delete(context: typer.Context, job_id: str) -> None:
     client_of(context).jobs.delete(job_id)
 
 
-@jobs.command()
-def follow(context: typer.Context, job_id: str) -> None:
-    """Print all that happens to a job as it happens, a JSON document a line, to its end."""
-    for told in client_of(context).jobs.follow(job_id):
-        out.print(told.model_dump_json(), markup=False, soft_wrap=True)
-
-
 def download(
     context: typer.Context,
     job_id: str,
@@ -181,19 +215,29 @@ def _show(job: Job, *, as_json: bool) -> None:
             "id": job.id,
             "name": job.name,
             "state": state(job.state),
-            "reason": job.state_reason,
+            "reason": job.waiting.message if job.waiting else job.state_reason,
             "progress": f"{job.progress:.0%} {job.phase or ''}" if job.progress else None,
             "teacher": job.teacher,
             "dataset": job.dataset,
+            "made from": job.retry_of or job.clone_of,
+            "sweep": job.sweep,
             "student": job.student or None,
             "parameters": f"{plan.student.num_parameters:,}" if plan else None,
             "compression": f"{plan.compression:.1f}x" if plan and plan.compression else None,
+            "has run": _run_time(job),
         }
     )
     if job.report:
         _print_report(job)
     for problem in job.problems:
         out.print(f"- {problem}", markup=False)
+
+
+def _run_time(job: Job) -> str | None:
+    if not job.run_seconds and job.max_runtime_seconds is None:
+        return None
+    limit = f" of at most {job.max_runtime_seconds:,} s" if job.max_runtime_seconds else ""
+    return f"{job.run_seconds:,.0f} s{limit}"
 
 
 def _print_report(job: Job) -> None:

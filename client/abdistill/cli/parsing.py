@@ -38,6 +38,11 @@ def recipe(file: str | None, settings: list[str]) -> dict[str, Any]:
         if given is None:
             raise typer.BadParameter(f"--recipe is {file!r}: there is no such file, and it is no JSON object")
         result = given
+    return laid_over(result, settings)
+
+
+def laid_over(result: dict[str, Any], settings: list[str]) -> dict[str, Any]:
+    """An object with `transfer.epochs=5` and the like laid over it."""
     for path, value in assignments(settings).items():
         *parents, last = path.split(".")
         place = result
@@ -61,6 +66,28 @@ def assignments(words: list[str]) -> dict[str, Any]:
         except ValueError:
             result[key.strip()] = value
     return result
+
+
+def values(words: list[str]) -> dict[str, list[Any]]:
+    """`key=1,2,3` and `key=[...]` as lists of values; of `key=1,x` each part is read like an assignment's value."""
+    result: dict[str, list[Any]] = {}
+    for key, value in assignments(words).items():
+        if isinstance(value, str):
+            result[key] = [assignments([f"{key}={part}"])[key] for part in value.split(",")]
+        else:
+            result[key] = value if isinstance(value, list) else [value]
+    return result
+
+
+def objects(texts: list[str]) -> list[dict[str, Any]]:
+    """Of each text the object that it is, or that the file of that name holds."""
+    found = []
+    for text in texts:
+        given = _json_or_file(text)
+        if given is None:
+            raise typer.BadParameter(f"{text!r} is no JSON object, and there is no such file")
+        found.append(given)
+    return found
 
 
 def _json_or_file(text: str) -> dict[str, Any] | None:

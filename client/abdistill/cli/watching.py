@@ -6,8 +6,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 from abdistill.cli.session import err
-from abdistill.jobs import Update
 from abdistill.models import Event, Job
+from abdistill.news import Update
 
 LEVEL_COLOURS = {"warning": "yellow", "error": "red"}
 QUIET_EVENTS = frozenset({"checkpoint.saved"})  # every few seconds, and nothing to do about it
