@@ -5,6 +5,7 @@
 #   make check        ruff, mypy, import-linter, migrations against models
 #   make up           the whole service on this machine: API, worker, broker
 #   make test-slow    the proofs that take minutes
+#   make hostile      520 files made to harm, each into the running service      (~15 min on 2 cores)
 #   make bench        every published figure again
 #
 # PYTHON=python3.12 make ...   another interpreter (>= 3.11)
@@ -20,7 +21,7 @@ SOURCES := abcore api benchmarks client demo leash migrations server store tests
 # Tests train small networks, several at once: threads would only get into each other's way.
 SMALL := OMP_NUM_THREADS=1
 
-.PHONY: demo test test-slow check format up bench clean
+.PHONY: demo test test-slow hostile check format up bench clean
 
 $(STAMP): pyproject.toml client/pyproject.toml constraints.txt
 	@echo "==> Setting up $(VENV) with $(PYTHON) (about two minutes, 1.6 GB: most of it is torch)"
@@ -44,6 +45,11 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	@echo "==> Slow proofs"
 	@$(SMALL) $(BIN)/python -m pytest -m slow --timeout=1800 $(TESTS)
+
+hostile: $(STAMP)
+	@echo "==> The hostile corpus, into the running service"
+	@$(SMALL) $(BIN)/python -m pytest tests/hostile/test_service.py -m slow -q --verdicts docs/hostile/verdicts.json
+	@$(BIN)/python docs/hostile_page.py
 
 check: $(STAMP)
 	@echo "==> ruff";            $(BIN)/ruff check $(SOURCES) && $(BIN)/ruff format --check $(SOURCES)

@@ -13,6 +13,8 @@ from abcore.specs.refusals import Problem
 from api.problems import Refused, fault
 
 MOST_JSON_BYTES = 2**20
+MOST_JSON_VALUES = 20_000
+"""Each costs a hundred times its bytes where it is wrong, and has to be told. The largest sweep has a third of them."""
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _log = logging.getLogger("api.access")
 
@@ -68,23 +70,30 @@ def _add_headers(headers: MutableHeaders, request_id: str) -> None:
 
 def _limited(receive: Receive, content_length: str) -> Receive:
     announced = int(content_length[:20]) if content_length.isdecimal() else 0
-    seen = 0
+    seen = commas = 0
 
     async def limited() -> Message:
-        nonlocal seen
+        nonlocal seen, commas
         message = await receive() if announced <= MOST_JSON_BYTES else {}
         seen += len(message.get("body", b""))
+        commas += message.get("body", b"").count(b",")
         if max(seen, announced) > MOST_JSON_BYTES:
-            raise Refused(
-                Problem(
-                    code="request.too_large",
-                    message=f"a JSON body may have {MOST_JSON_BYTES:,} bytes",
-                    where="body",
-                    value=max(seen, announced),
-                    allowed=(f"<= {MOST_JSON_BYTES} bytes",),
-                    hint="Files are sent by PUT .../content.",
-                ),
-            )
+            raise _too_large(max(seen, announced), MOST_JSON_BYTES, "bytes")
+        if commas > MOST_JSON_VALUES:
+            raise _too_large(commas, MOST_JSON_VALUES, "values")
         return message
 
     return limited
+
+
+def _too_large(found: int, most: int, what: str) -> Refused:
+    return Refused(
+        Problem(
+            code="request.too_large",
+            message=f"a JSON body may have {most:,} {what}",
+            where="body",
+            value=found,
+            allowed=(f"<= {most} {what}",),
+            hint="Files are sent by PUT .../content.",
+        ),
+    )

@@ -14,7 +14,7 @@ from abcore.specs.refusals import Problem, Refusal
 from api.describing_process import DescriberUnavailable
 from api.problem_types import TYPES, uri
 from api.schemas.base import ProblemDocument
-from api.validation import problems_of
+from api.validation import MOST_PROBLEMS, problems_of
 from store import errors
 
 _log = logging.getLogger(__name__)
@@ -62,7 +62,8 @@ def install(app: FastAPI) -> None:
         found = problems_of(error, request)
         detail = f"{found[0].where}: {found[0].message.rstrip('.')}."
         if len(found) > 1:
-            detail = f"{len(found)} things are wrong; the first: {detail}"
+            more = " or more" if len(found) >= MOST_PROBLEMS else ""
+            detail = f"{len(found)}{more} things are wrong; the first: {detail}"
         return _answer(request, detail, found)
 
     async def refusal(request: Request, error: Exception) -> Response:

@@ -19,18 +19,20 @@ from api.fields import fields_at, tags_at
 _QUOTED = re.compile(r"'([^']*)'")
 _LIMITS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "min_length": "length >=", "max_length": "length <="}
 _MOST_VALUE_CHARACTERS = 200
+MOST_PROBLEMS = 100
+"""Told of one request. A body of a megabyte can have a hundred thousand, and nobody reads on so far."""
 
 
 def problems_of(error: RequestValidationError, request: Request) -> list[Problem]:
-    """One problem for each thing that is wrong with a request."""
-    found = error.errors()
+    """One problem for each thing that is wrong with a request, up to `MOST_PROBLEMS`."""
+    found = error.errors()[:MOST_PROBLEMS]
     model, queries = _body_model(request), _query_names(request)
     return [_problem(one, error.body, model, queries) for one in found if not _follows(one, found)]
 
 
 def problems_in(error: ValidationError, body: Any, model: type[BaseModel]) -> list[Problem]:
-    """One problem for each thing that is wrong with a body that a route put together itself."""
-    found: list[Any] = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
+    """One problem for each thing that is wrong with a body that a route put together itself, up to `MOST_PROBLEMS`."""
+    found: list[Any] = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()[:MOST_PROBLEMS]]
     return [_problem(one, body, model, ()) for one in found if not _follows(one, found)]
 
 

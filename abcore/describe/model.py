@@ -16,6 +16,8 @@ from abcore.taps.recording import Recording, record
 
 MOST_MACS = 2 * 10**12
 """Multiply-accumulates that one image may take: twice those of the largest model in torchvision's zoo."""
+MOST_ACTIVATION_BYTES = 64 * 2**30
+"""What a training step may keep of one image: six times what the hungriest of that zoo does, at 1024 pixels a side."""
 
 
 @lru_cache(maxsize=256)
@@ -38,6 +40,15 @@ def describe_model(spec: ModelSpec) -> ModelDescription:
         )
     with passing(spec.image):
         memory = step_memory(model, spec.image)
+    if memory.saved_bytes > MOST_ACTIVATION_BYTES:
+        raise Refusal(
+            "architecture.too_large",
+            f"a training step would keep {memory.saved_bytes:,} bytes of one image; at most {MOST_ACTIVATION_BYTES:,} "
+            "are allowed",
+            where="architecture",
+            value=memory.saved_bytes,
+            hint="Use smaller images, fewer feature maps, or reduce the resolution earlier.",
+        )
     return ModelDescription(
         spec=spec,
         num_parameters=count_parameters(model),

@@ -18,6 +18,7 @@ from api.context import Context, ContextDep
 from api.documentation import refusals
 from api.downloads import matches
 from api.paging import Cursor, Limit
+from api.schemas.base import UNSEEN
 from api.schemas.jobs import KINDS, STORED_KINDS, Job, JobCreate, JobKind, JobPage, JobState
 from api.submission import prepare_job
 from store import jobs
@@ -32,7 +33,7 @@ from store.waiting import why_waiting
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 POLL_SECONDS = 0.5
-LabelQuery = Annotated[str, StringConstraints(pattern=r"^[^:]{1,63}:.{1,63}$")]
+LabelQuery = Annotated[str, StringConstraints(pattern=rf"^[^:{UNSEEN}]{{1,63}}:[^{UNSEEN}]{{1,63}}$")]
 IdempotencyKey = Annotated[
     str | None,
     Header(

@@ -16,7 +16,11 @@ def _utc(moment: object) -> object:
 Time = Annotated[datetime, BeforeValidator(_utc), Field(description="RFC 3339, UTC.")]
 """A row's UNIX seconds, as a date and time."""
 
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+UNSEEN = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+"""Control characters, and those that turn the direction of what follows: a name is shown where people trust what they
+see, and PostgreSQL's texts cannot hold a NUL at all."""
+ONE_LINE = rf"^[^{UNSEEN}]*$"
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=ONE_LINE)]
 Id = Annotated[str, Field(max_length=40)]
 """Of an object that a body names: whether there is one is another question than whether it could be one."""
 Changes = Annotated[dict[str, Any], Field(max_length=100)]

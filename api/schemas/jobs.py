@@ -12,7 +12,7 @@ from abcore.specs.recipes import Recipe
 from abcore.specs.refusals import Problem
 from abcore.specs.reports import DistillReport, ModelDescription, TapPair
 from abcore.specs.runs import Outputs
-from api.schemas.base import Answer, Body, Changes, Id, Name, Page, Time
+from api.schemas.base import ONE_LINE, Answer, Body, Changes, Id, Name, Page, Time
 from store.models import Job as JobRow
 from store.models import JobKind as StoredKind
 from store.moves import JobEventType
@@ -25,7 +25,7 @@ STORED_KINDS: dict[JobKind, StoredKind] = {"distill": "distill", "teacher.train"
 KINDS: dict[StoredKind, JobKind] = {stored: shown for shown, stored in STORED_KINDS.items()}
 JobState = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
 Level = Literal["info", "warning", "error"]
-Label = Annotated[str, Field(min_length=1, max_length=63)]
+Label = Annotated[str, Field(min_length=1, max_length=63, pattern=ONE_LINE)]
 
 
 DISTILL_EXAMPLE: JsonDict = {

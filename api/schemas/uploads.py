@@ -10,7 +10,7 @@ from abcore.specs.presets import lay_over
 from abcore.specs.recipes import Finetune, Recipe
 from abcore.specs.refusals import Problem
 from abcore.specs.reports import DatasetReport, TeacherReport
-from api.schemas.base import Answer, Body, Id, Name, Page, Time
+from api.schemas.base import ONE_LINE, Answer, Body, Id, Name, Page, Time
 
 UploadState = Literal["pending", "ready", "invalid"]
 
@@ -109,6 +109,7 @@ class DatasetCreate(Body):
     filename: str = Field(
         min_length=1,
         max_length=255,
+        pattern=ONE_LINE,
         examples=["digits.npz"],
         description="What the file is called, for messages; its format is found from its bytes.",
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 
-from api.schemas.base import Answer, Body, Page, Time
+from api.schemas.base import ONE_LINE, Answer, Body, Page, Time
 from store.models import Delivery as DeliveryRow
 from store.models import EventType
 from store.models import Webhook as WebhookRow
@@ -14,7 +14,7 @@ from store.webhooks import rotations
 
 Url = Annotated[str, Field(min_length=1, max_length=2000)]
 Events = Annotated[list[EventType], Field(min_length=1, max_length=32)]
-Description = Annotated[str, Field(max_length=500)]
+Description = Annotated[str, Field(max_length=500, pattern=ONE_LINE)]
 Secret = Annotated[str, Field(max_length=200)]
 
 MOST_OVERLAP_SECONDS = 7 * 86400

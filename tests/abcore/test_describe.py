@@ -209,3 +209,18 @@ def test_line_server_answers_each_line_and_ends_at_the_end() -> None:
     assert "ValidationError" in error["error"]
     assert plan["ok"]["compression"] == 1.0
     assert len(plan["ok"]["pairs"]) == 3
+
+
+def test_activations_that_no_machine_could_keep_are_refused() -> None:
+    """Few parameters and few multiply-accumulates: 400 activations of maps of 64 GB."""
+    layers = [{"type": "conv", "out_channels": 16_384, "kernel_size": 1}, *[{"type": "activation"}] * 400]
+    spec = ModelSpec.model_validate(
+        {
+            "architecture": {"arch": "layers", "layers": layers},
+            "image": {"channels": 1, "height": 1024, "width": 1024},
+            "num_classes": 2,
+        }
+    )
+    with pytest.raises(Refusal, match=r"would keep .* bytes of one image") as refused:
+        describe_model(spec)
+    assert refused.value.problem.code == "architecture.too_large"

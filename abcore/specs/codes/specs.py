@@ -29,7 +29,7 @@ SPECS: dict[str, Code] = {
         "Raise the limit, or take another family.",
     ),
     "architecture.too_large": Code(
-        "The network has more parameters or multiply-accumulates than this service accepts.",
+        "The network has more parameters, multiply-accumulates or activations than this service accepts.",
         "Make it narrower or less deep, or use smaller images.",
     ),
     "layers.name": Code(
