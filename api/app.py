@@ -31,6 +31,7 @@ from api.routes import (
     stream,
     sweeps,
     teachers,
+    usage,
     webhooks,
 )
 from api.sweeper import Sweeper
@@ -94,6 +95,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         recipes,
         webhooks,
         deliveries,
+        usage,
     ):
         app.include_router(
             resource.router,

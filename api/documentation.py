@@ -17,9 +17,10 @@ _WHEN = {
     415: "The body is not JSON",
     416: "The range begins beyond the end",
     422: "Something in the request is wrong; `errors` says what, where, and what is allowed",
+    429: "The project has as many jobs as it may have (quota)",
     500: "The service has a fault of its own; its log has more, by `request_id`",
     503: "The service cannot answer this at the moment; try again after Retry-After seconds",
-    507: "The service has no room for the file",
+    507: "The service, or the project by its quota, has no room for the file",
 }
 Responses = dict[int | str, dict[str, Any]]
 

@@ -33,6 +33,7 @@ INFO: dict[str, Any] = {
         {"name": "architectures", "description": "Which networks there are, and what one would be."},
         {"name": "recipes", "description": "Recipes to start from."},
         {"name": "webhooks", "description": "Who is told of changes of state."},
+        {"name": "usage", "description": "What a project has, and may have."},
         {"name": "problems", "description": "What the refusals of this service mean."},
         {"name": "health", "description": "Whether the service is there."},
     ],

@@ -77,6 +77,16 @@ TYPES: dict[str, ProblemType] = {
         "This Idempotency-Key was used for another request",
         "The same key with the same body is answered with the first answer; with another body it is an error.",
     ),
+    "quota": ProblemType(
+        429,
+        "The project has as many jobs as it may have",
+        "`value` is how many wait or are paused, `allowed` how many may. No Retry-After: nobody knows when one ends.",
+    ),
+    "storage-quota": ProblemType(
+        507,
+        "The project stores as much as it may",
+        "`value` is how many bytes it stores, `allowed` how many it may. Nothing was kept.",
+    ),
     "internal": ProblemType(
         500, "Internal Server Error", "Nothing about how: that is in the service's log, by `request_id`."
     ),

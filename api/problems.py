@@ -25,6 +25,8 @@ RETRY_SECONDS = 5
 # What the store and the core raise, and the part of the request that it is about; Starlette takes the nearest class.
 TABLE: dict[type[Exception], str | None] = {
     errors.Unauthenticated: "header.Authorization",
+    errors.QueueFull: None,
+    errors.StorageFull: None,
     errors.NotFound: "path",
     errors.BadCursor: "query.cursor",
     errors.IdempotencyConflict: "header.Idempotency-Key",
@@ -73,7 +75,10 @@ def install(app: FastAPI) -> None:
     async def tabled(request: Request, error: Exception) -> Response:
         where = next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
         assert isinstance(error, errors.StoreError | DescriberUnavailable)
-        return _answer(request, str(error), [Problem(code=error.code, message=str(error), where=where)])
+        problem = Problem(code=error.code, message=str(error), where=where)
+        if isinstance(error, errors.QuotaExceeded):
+            problem = problem.model_copy(update={"value": error.used, "allowed": (f"<= {error.limit}",)})
+        return _answer(request, str(error), [problem])
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -19,6 +19,7 @@ from store.database import Database
 from store.errors import AlreadyUploaded
 from store.ids import new_id
 from store.models import Dataset, Teacher
+from store.quotas import look_for_room
 
 BLOCK_BYTES = 4 * 2**20
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -46,6 +47,7 @@ async def receive_content(
     Raises:
         NotFound
         AlreadyUploaded: other content came before; where the digest header tells, before the body is read.
+        StorageFull: the project may not store so much; where the length is told, before the body is read.
         Refused: as `receive_blob`.
     """
     row = await run_in_threadpool(room.get, context.db, project_id, id_)
@@ -56,6 +58,9 @@ async def receive_content(
         raise AlreadyUploaded(
             f"{id_} has other content already (sha256 {row.upload_sha256}): create a new one."
         )
+    if row.upload_sha256 is None:
+        announced_bytes = int(request.headers.get("content-length", 1))
+        await run_in_threadpool(look_for_room, context.db, project_id, announced_bytes)
     key = f"uploads/{id_}/{new_id('up')}"
     blob = await receive_blob(request, context.blobs, key, context.settings.max_upload_bytes)
     try:

@@ -17,6 +17,7 @@ from server.migrating import migrate as run_migrations
 from server.up import up as run_all
 from store import keys as store_keys
 from store import projects as store_projects
+from store import quotas as store_quotas
 from store.database import Database
 from store.errors import StoreError
 from store.models import DEFAULT_PROJECT
@@ -60,6 +61,7 @@ DAY_SECONDS = 86400
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder of all that the service keeps.  [default: .abdistill]")
 ]
+Limit = Annotated[str | None, typer.Option(metavar="NUMBER|none", help="Most of these.")]
 ProjectId = Annotated[str, typer.Option("--project", help="Whose key.")]
 
 
@@ -170,6 +172,34 @@ def list_projects(data_dir: DataDir = None) -> None:
     """All projects, oldest first."""
     for project in store_projects.list_projects(_database(data_dir)):
         typer.echo(f"{project.id}  {_moment(project.created_at)}  {project.name}")
+
+
+@projects.command("quota")
+def quota(
+    project_id: str,
+    stored_bytes: Limit = None,
+    running_jobs: Limit = None,
+    queued_jobs: Limit = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Show what a project has and may have; with options, let it have so much: a number, or `none` for no limit."""
+    given = {"stored_bytes": stored_bytes, "running_jobs": running_jobs, "queued_jobs": queued_jobs}
+    db = _database(data_dir)
+    store_quotas.set_limits(
+        db,
+        project_id,
+        {name: _limit(given[name]) for name in store_quotas.QUOTAS if given[name] is not None},
+    )
+    for name, use in store_quotas.usage(db, project_id).items():
+        typer.echo(f"{name:<12}  {use.used:,} of {'any number' if use.limit is None else f'{use.limit:,}'}")
+
+
+def _limit(word: str | None) -> int | None:
+    if word == "none":
+        return None
+    if word is None or not word.isdecimal() or int(word) >= 2**63:
+        raise typer.BadParameter(f"{word!r} is no limit: give a whole number, or `none`")
+    return int(word)
 
 
 def _moment(seconds: float | None) -> str:

@@ -36,6 +36,29 @@ class KeyExpired(Unauthenticated):
     code = "key.expired"
 
 
+class QuotaExceeded(StoreError):
+    """The project has as much of this as its operator lets it have."""
+
+    code = "quota"
+
+    def __init__(self, message: str, used: int, limit: int) -> None:
+        super().__init__(message)
+        self.used = used
+        self.limit = limit
+
+
+class QueueFull(QuotaExceeded):
+    """As many of the project's jobs wait as may."""
+
+    code = "quota.queued_jobs"
+
+
+class StorageFull(QuotaExceeded):
+    """The project stores as many bytes as it may."""
+
+    code = "quota.stored_bytes"
+
+
 class NotFound(StoreError):
     """There is no such object in this project."""
 

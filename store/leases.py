@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from abcore.specs.refusals import Problem
@@ -20,6 +20,7 @@ from store.endings import Crash, cancelled, charge, failed, give_back
 from store.ids import new_id
 from store.models import Artifact, Event, Job, Json
 from store.moves import UNLEASED, Fence, NewEvent, move, settle_upload
+from store.quotas import claimable, may_run_one_more
 
 OUT_OF_MEMORY = "child.out_of_memory"
 """Code of the problem of an attempt that ended for want of memory."""
@@ -59,15 +60,12 @@ class NewArtifact(NamedTuple):
 
 
 def claim(db: Database, worker_id: str, lease_seconds: float) -> Lease | None:
-    """Take the best job that may run now: highest priority, then oldest. None where there is none."""
+    """Take the best job that may run now: highest priority, then oldest. None where there is none.
+
+    A project of which as many run as may is passed over: the others do not wait for it.
+    """
     with db.write() as session:
-        job = session.scalar(
-            select(Job)
-            .where(Job.state == "queued", or_(Job.not_before.is_(None), Job.not_before <= unix_now()))
-            .order_by(Job.priority.desc(), Job.created_at, Job.id)
-            .limit(1)
-            .with_for_update(skip_locked=True, key_share=True)
-        )
+        job = _best(session)
         if job is None:
             return None
         attempt = job.attempts + 1
@@ -90,6 +88,21 @@ def claim(db: Database, worker_id: str, lease_seconds: float) -> Lease | None:
             started_at=func.coalesce(Job.started_at, unix_now()),
         )
         return Lease(job, job.lease_epoch, worker_id)
+
+
+def _best(session: Session) -> Job | None:
+    best_first = (
+        select(Job)
+        .where(*claimable())
+        .order_by(Job.priority.desc(), Job.created_at, Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True, key_share=True)
+    )
+    while True:
+        job = session.scalar(best_first)
+        if job is None or may_run_one_more(session, job):
+            return job
+        # Another worker took its project's last place meanwhile: look again, past this project.
 
 
 def renew(db: Database, lease: Lease, lease_seconds: float, attempt_seconds: float = 0.0) -> Directive:

@@ -52,12 +52,15 @@ def _one_of(column: str, *values: str) -> CheckConstraint:
 
 
 class Project(Base):
-    """A tenant: everything belongs to one, and is invisible to the others."""
+    """A tenant: everything belongs to one, and is invisible to the others. A limit that is null is none."""
 
     __tablename__ = "projects"
 
     id: Mapped[str] = mapped_column(_Id, primary_key=True)
     name: Mapped[str] = mapped_column(CleanString)
+    max_stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    max_running_jobs: Mapped[int | None] = mapped_column(BigInteger)
+    max_queued_jobs: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[float] = mapped_column(Double, default=unix_now())
 
 

@@ -18,6 +18,7 @@ from store.errors import LeaseLost
 from store.ids import new_id
 from store.models import Dataset, Event, Job, JobState, Json, Teacher
 from store.outbox import job_moved, upload_settled
+from store.quotas import UNCOUNTED, require_place
 
 NEXT: dict[JobState, frozenset[JobState]] = {
     "queued": frozenset({"running", "paused", "cancelled"}),
@@ -101,7 +102,13 @@ class NewEvent:
 
 
 def create_job(session: Session, message: str, **columns: Any) -> Job:
-    """Insert a queued job with its first event."""
+    """Insert a queued job with its first event.
+
+    Raises:
+        QueueFull, StorageFull: its project may not have it; a verification it always may.
+    """
+    if columns["kind"] not in UNCOUNTED:
+        require_place(session, columns["project_id"])
     job = Job(id=new_id("job"), event_seq=1, state_reason=message, **columns)
     session.add(job)
     session.flush()

@@ -10,6 +10,7 @@ from store.columns import unix_now
 from store.database import Database
 from store.endings import Crash, charge
 from store.models import Job, Sweep
+from store.quotas import claimable
 
 GUARD = "jobs"
 MOST_AT_ONCE = 100
@@ -43,10 +44,8 @@ def sweep(db: Database, *, sweep_seconds: float = 15.0, max_crashes: int = 3) ->
             .with_for_update(skip_locked=True, key_share=True)
         ).all()
         recovered = [charge(session, job, _lost_worker(job), max_crashes).id for job in expired]
-        claimable = select(func.count()).where(
-            Job.state == "queued", or_(Job.not_before.is_(None), Job.not_before <= unix_now())
-        )
-        return Swept(session.scalar(claimable) or 0, recovered)
+        waiting = select(func.count()).select_from(Job).where(*claimable())
+        return Swept(session.scalar(waiting) or 0, recovered)
 
 
 def _my_turn(session: Session, sweep_seconds: float) -> bool:

@@ -13,6 +13,7 @@ from store.database import Database
 from store.errors import AlreadyUploaded, InUse, NotFound
 from store.models import ENDED, Dataset, Job, Teacher
 from store.moves import NEXT, Fence, NewEvent, change, create_job, move
+from store.quotas import require_room
 
 Row = TypeVar("Row", Teacher, Dataset)
 VERIFY_PRIORITY = 100  # a short job that others wait for goes before a long one
@@ -75,6 +76,7 @@ class Uploads(Generic[Row]):
         Raises:
             NotFound
             AlreadyUploaded: other content came before.
+            StorageFull
         """
         with db.write() as session:
             row = self._find(session, project_id, id_, lock=True)
@@ -90,6 +92,7 @@ class Uploads(Generic[Row]):
                     f"The {self._kind} {id_} has content already (sha256 {row.upload_sha256}): create a new "
                     f"{self._kind} for other content."
                 )
+            require_room(session, project_id, size_bytes)
             row.blob_key, row.upload_sha256, row.upload_bytes = blob_key, sha256, size_bytes
             row.state_detail = "Waiting for verification."
             row.updated_at = unix_now()

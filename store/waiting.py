@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 from store.columns import unix_now
 from store.database import Database
 from store.models import Job
+from store.quotas import Use, held_back
 from store.workers import Crew, crew
 
-WaitCode = Literal["paused", "backoff", "no_worker", "busy", "next"]
+WaitCode = Literal["paused", "backoff", "quota", "no_worker", "busy", "next"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class _Place:
     silence_seconds: float
     busy: int
     ahead: int
+    quota: Use | None
 
 
 _Finding = tuple[WaitCode, str, float | None]
@@ -68,6 +70,7 @@ def _look_around(session: Session, job: Job, silence_seconds: float) -> _Place:
         silence_seconds=silence_seconds,
         busy=session.scalar(select(func.count()).select_from(Job).where(Job.state == "running")) or 0,
         ahead=_jobs_before(session, job) if job.state == "queued" else 0,
+        quota=held_back(session, job),
     )
 
 
@@ -82,6 +85,14 @@ def _backing_off(place: _Place) -> _Finding | None:
     if until is None or until <= place.now:
         return None
     return "backoff", f"After crash {place.job.crashes} it is tried again at {_moment(until)}.", until
+
+
+def _over_quota(place: _Place) -> _Finding | None:
+    if place.quota is None:
+        return None
+    running, most = place.quota
+    message = f"Of its project {_jobs(running)} run, and {most} may (quota running_jobs): one must end first."
+    return "quota", message, None
 
 
 def _without_workers(place: _Place) -> _Finding | None:
@@ -112,11 +123,11 @@ def _next(place: _Place) -> _Finding:
     return "next", "A slot is free: a worker takes it within seconds.", None
 
 
-# In the order in which they hold a job back. What keeps it from being claimed though a slot is free (a quota) belongs
-# before those about workers.
+# In the order in which they hold a job back: what does though a slot is free comes before what is about workers.
 _CHECKS: tuple[Callable[[_Place], _Finding | None], ...] = (
     _paused,
     _backing_off,
+    _over_quota,
     _without_workers,
     _crowded,
     _next,

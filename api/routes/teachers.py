@@ -33,7 +33,9 @@ async def create(body: TeacherCreate, context: ContextDep, caller: Submitter, re
     return Teacher.model_validate(row)
 
 
-@router.post("/train", status_code=202, operation_id="train_teacher", responses=refusals(409, 413, 415, 503))
+@router.post(
+    "/train", status_code=202, operation_id="train_teacher", responses=refusals(409, 413, 415, 429, 503, 507)
+)
 async def train(body: TeacherTrain, context: ContextDep, caller: Submitter, response: Response) -> Teacher:
     """Have a teacher trained on a dataset's labels. It is `pending` until its job has ended, which is a job like any.
 
@@ -60,7 +62,9 @@ async def train(body: TeacherTrain, context: ContextDep, caller: Submitter, resp
     return Teacher.model_validate(row)
 
 
-@router.post("/combine", status_code=202, operation_id="combine_teachers", responses=refusals(409, 413, 415))
+@router.post(
+    "/combine", status_code=202, operation_id="combine_teachers", responses=refusals(409, 413, 415, 429, 507)
+)
 def combine(body: TeacherCombine, context: ContextDep, caller: Submitter, response: Response) -> Teacher:
     """Make an ensemble of teachers one teacher. It is `pending` for the seconds that this takes."""
     run, normalization = prepare_ensemble(context, caller.project_id, body)

@@ -138,7 +138,8 @@ class Waiting(Answer):
     """Why a job waits: the first thing that holds it back."""
 
     code: WaitCode = Field(
-        description="`paused`: by its user. `backoff`: after a crash, until `until`. `no_worker`: none is alive. "
+        description="`paused`: by its user. `backoff`: after a crash, until `until`. `quota`: as many of "
+        "its project run as may. `no_worker`: none is alive. "
         "`busy`: no slot is free. `next`: a slot is free."
     )
     message: str

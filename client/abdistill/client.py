@@ -7,6 +7,7 @@ from types import TracebackType
 from abdistill.comparisons import Comparison
 from abdistill.hooks import Webhooks
 from abdistill.jobs import Jobs
+from abdistill.models import Usage
 from abdistill.sweeps import Sweeps
 from abdistill.transport import Transport
 from abdistill.uploaded import Datasets, Teachers
@@ -51,6 +52,10 @@ class Client:
         self.jobs = Jobs(self._transport)
         self.sweeps = Sweeps(self._transport)
         self.webhooks = Webhooks(self._transport)
+
+    def usage(self) -> Usage:
+        """What the key's project has, of what it may have."""
+        return Usage.model_validate_json(self._transport.request("GET", "/v1/usage").content)
 
     @property
     def base_url(self) -> str:

@@ -109,6 +109,10 @@ class RateLimited(ApiError):
     """429: too many requests; raised when the retries are used up."""
 
 
+class QuotaExceeded(ApiError):
+    """429 or 507 that names a quota of the project: asking again helps only when something has ended or is deleted."""
+
+
 class ServerError(ApiError):
     """5xx: the service has a fault of its own; raised when the retries are used up."""
 
@@ -153,6 +157,8 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 def api_error(
     status: int, problem: ProblemDetails, request_id: str | None, retry_after_seconds: float
 ) -> ApiError:
-    """The error class for a status: the named one, `ServerError` for 5xx, else plain `ApiError`."""
+    """The error class for a status: the named one, else `ServerError` for 5xx or plain `ApiError`; a quota has one."""
+    if any((item.code or "").startswith("quota.") for item in problem.errors):
+        return QuotaExceeded(status, problem, request_id, retry_after_seconds)
     kind = _BY_STATUS.get(status, ServerError if status >= 500 else ApiError)
     return kind(status, problem, request_id, retry_after_seconds)

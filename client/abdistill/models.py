@@ -372,3 +372,19 @@ class Page(Answer, Generic[Item]):
     data: tuple[Item, ...]
     has_more: bool = False
     next_cursor: str | None = None
+
+
+class Quota(Answer):
+    """How much of one thing there is, and may be; `limit` None: any number."""
+
+    used: int
+    limit: int | None = None
+
+
+class Usage(Answer):
+    """What a project has of what its operator can limit."""
+
+    project: str
+    stored_bytes: Quota
+    running_jobs: Quota
+    queued_jobs: Quota

@@ -13,7 +13,14 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
-from abdistill.errors import ApiError, ConfigurationError, ConnectionFailed, ProblemDetails, api_error
+from abdistill.errors import (
+    ApiError,
+    ConfigurationError,
+    ConnectionFailed,
+    ProblemDetails,
+    QuotaExceeded,
+    api_error,
+)
 
 log = logging.getLogger("abdistill")
 
@@ -28,7 +35,8 @@ class Transport:
     """Sends requests, and sends them again where that is safe and useful.
 
     A request is repeated after a lost connection or a 502, 503, 504 if it is idempotent (by its method, or by an
-    Idempotency-Key); after a refused connection or a 429 always, since then it was not carried out.
+    Idempotency-Key); after a refused connection or a 429 always, since then it was not carried out;
+    after one that names a quota never.
     """
 
     def __init__(
@@ -87,7 +95,7 @@ class Transport:
                 return response
             again = response.status_code == 429 or (idempotent and response.status_code in RETRIED_STATUS)
             error = refusal(response)
-            if last or not again:
+            if last or not again or isinstance(error, QuotaExceeded):
                 raise error
             pause(attempt, f"{method} {path}: HTTP {error.status}", error.retry_after_seconds)
         raise AssertionError("the last attempt returns or raises")

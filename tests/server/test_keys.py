@@ -65,9 +65,20 @@ def test_a_project_has_keys_of_its_own_that_rotate(run: Run, tmp_path: Path) -> 
     assert key_id not in run("keys", "list").stdout
 
 
+def test_a_project_is_given_limits(run: Run) -> None:
+    run("migrate")
+    project = run("projects", "create", "vision").stdout.strip()
+    given = run("projects", "quota", project, "--stored-bytes", "5000", "--running-jobs", "2").stdout
+    assert "0 of 5,000" in given
+    assert "0 of any number" in given
+    assert "0 of 2" in run("projects", "quota", project, "--stored-bytes", "none").stdout
+    assert "5,000" not in run("projects", "quota", project).stdout
+
+
 def test_mistakes_are_explained_without_a_traceback(run: Run) -> None:
     for said, code, words, environment in (
         ("read, submit, admin", 2, ("keys", "create", "x", "--scope", "rread"), {}),
+        ("is no limit", 2, ("projects", "quota", "prj_default", "--running-jobs", "-1"), {}),
         ("no such table", 1, ("keys", "list"), {}),
         ("ABDISTILL_PORT", 1, ("migrate",), {"ABDISTILL_PORT": "many"}),
         ("a lease must outlive two lost heartbeats", 1, ("migrate",), {"ABDISTILL_LEASE_SECONDS": "5"}),

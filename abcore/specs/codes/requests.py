@@ -195,6 +195,17 @@ REQUESTS: dict[str, Code] = {
         "Send the request again after Retry-After seconds; if it stays so, tell the operator, whose log says more.",
         "unavailable",
     ),
+    # what a project may have
+    "quota.queued_jobs": Code(
+        "As many of the project's jobs wait or are paused as may.",
+        "Wait until one has ended, or cancel some; GET /v1/usage tells how many there are. An operator may allow more.",
+        "quota",
+    ),
+    "quota.stored_bytes": Code(
+        "The project stores as many bytes as it may.",
+        "Delete teachers, datasets or jobs; GET /v1/usage tells how many bytes there are. An operator may allow more.",
+        "storage-quota",
+    ),
     # webhooks
     "webhook.url": Code(
         "The address could never be sent to: it leads inside, or not over https.",

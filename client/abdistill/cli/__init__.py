@@ -3,7 +3,7 @@
 - `session`     the client, the streams, errors and exit codes
 - `uploads`     teachers and datasets         `jobs`      submit, presets, list, show, watch, cancel; download
 - `news`        events, metrics, follow       `sweeps`    sweeps and comparisons
-- `webhooks`    who is told of what happens
+- `webhooks`    who is told of what happens   `usage`     what a project has, and may have
 - `parsing`     words into specs              `rendering`, `transfers`, `watching`   answers and progress on a terminal
 """
 
@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from abdistill.cli import jobs, news, sweeps, uploads, webhooks
+from abdistill.cli import jobs, news, sweeps, uploads, usage, webhooks
 from abdistill.cli.session import EXIT_CODES, App, out
 from abdistill.client import DEFAULT_URL
 
@@ -33,6 +33,7 @@ app.add_typer(sweeps.sweeps, name="sweeps")
 app.add_typer(webhooks.webhooks, name="webhooks")
 app.command("download")(jobs.download)
 app.command("compare")(sweeps.compare)
+app.command("usage")(usage.usage)
 
 
 def _print_version(asked: bool) -> None:
