@@ -7,6 +7,7 @@ one with the same teacher, data and views.
 
 import hashlib
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -23,6 +24,7 @@ from abcore.teachers import Teacher
 from abcore.views import Views
 
 Kind = Literal["signs", "logits"]
+_LOOK_SECONDS = 0.05
 FORMAT = 1
 """Raise it when the bytes of a file would come out otherwise for the same key."""
 
@@ -75,6 +77,7 @@ class Cached(Answers):
         whole_view: Callable[[View], Iterator[Batch]],
         num_images: Callable[[str], int],
         autocast: Callable[[], AbstractContextManager[None]],
+        fills: bool = True,
     ) -> None:
         """Prepare to answer from `folder`.
 
@@ -89,6 +92,7 @@ class Cached(Answers):
             whole_view: all images of a view in the split's order.
             num_images: of a split.
             autocast: precision of the teacher's passes over augmented views.
+            fills: false where another process of the same run makes the files: this one waits for them.
         """
         self._teacher = teacher
         self._folder = folder
@@ -100,6 +104,7 @@ class Cached(Answers):
         self._whole_view = whole_view
         self._num_images = num_images
         self._autocast = autocast
+        self._fills = fills
         self._files: dict[tuple[Kind, View], RowFile] = {}
         folder.mkdir(exist_ok=True)
 
@@ -133,7 +138,11 @@ class Cached(Answers):
 
     @torch.no_grad()
     def _fill(self, view: View, *, signs: bool, logits: bool) -> None:
-        """Ask the teacher about every image of a view."""
+        """Ask the teacher about every image of a view, or wait until another process has."""
+        if not self._fills:
+            while not (self.file("signs", view) if signs else self.file("logits", view)).exists:
+                time.sleep(_LOOK_SECONDS)
+            return
         with ExitStack() as files:
             if signs:
                 put_signs = files.enter_context(self.file("signs", view).writing())

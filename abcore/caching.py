@@ -47,7 +47,7 @@ def choose_answers(setup: Setup) -> Choice:
     cached, wanted = _cached(setup), _wanted(setup)
     missing = [file for file in (cached.file(*each) for each in wanted) if not file.exists]
     needed, room = sum(file.size_bytes for file in missing), _room_bytes(setup)
-    if needed > room:
+    if setup.team.hear(needed > room):
         why_not = f"its answers would take {_gib(needed)}, and there is room for {_gib(room)}"
         return _refused_or(online, setup, "no_room", why_not)
     kinds = sorted({kind for kind, _ in wanted}, reverse=True)
@@ -128,6 +128,7 @@ def _cached(setup: Setup) -> Cached:
         whole_view=setup.whole_view,
         num_images=lambda split: len(setup.dataset.splits[split]),
         autocast=setup.autocast,
+        fills=setup.team.leads,
     )
 
 

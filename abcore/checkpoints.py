@@ -82,6 +82,14 @@ class Checkpoints:
                 path.unlink()
         return None
 
+    def load(self, name: str) -> Loaded:
+        """Read one checkpoint.
+
+        Raises:
+            BadCheckpoint
+        """
+        return Loaded(self._folder / name, _read(self._folder / name))
+
     def newest(self) -> Path | None:
         """Return where the newest checkpoint is, if there is one."""
         return next(iter(self._newest_first()), None)

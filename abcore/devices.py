@@ -30,11 +30,12 @@ def choose_device() -> torch.device:
     return torch.device(name)
 
 
-def describe_device(device: torch.device) -> str:
-    """Name a device for people: `cuda:0 (NVIDIA H100 80GB HBM3)`, `cpu (2 threads)`."""
+def describe_device(device: torch.device, count: int = 1) -> str:
+    """Name a device for people: `cuda:0 (NVIDIA H100 80GB HBM3)`, `2 x cpu (1 threads)`."""
+    times = f"{count} x " if count > 1 else ""
     if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"{device} ({torch.get_num_threads()} threads)"
+        return f"{times}{device} ({torch.cuda.get_device_name(device)})"
+    return f"{times}{device} ({torch.get_num_threads()} threads)"
 
 
 def versions() -> dict[str, str]:

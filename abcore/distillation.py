@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -16,6 +17,7 @@ from abcore.setup import Setup, prepare
 from abcore.specs.computations import Computation
 from abcore.specs.reports import Accuracy, DistillReport, TapSimilarity
 from abcore.specs.runs import DistillRun, RunResult
+from abcore.team import Team, lead
 from abcore.trainer import Trainer
 
 
@@ -37,16 +39,40 @@ def distill(
         Stopped: `should_stop` said so; the resume state is in `checkpoints/`.
         Refusal: run and inputs do not fit each other, or training diverged.
     """
+    with lead(run.devices, workspace) as team:
+        setup, phases, trainer = train(run, workspace, events, should_stop, team)
+    report = _report(setup, phases, trainer)
+    if setup.teacher is not None:
+        setup.teacher.check_unchanged()
+    return _publish(setup, report, workspace / "outputs")
+
+
+def train(
+    run: DistillRun, workspace: Path, events: EventWriter, should_stop: Callable[[], bool], team: Team
+) -> tuple[Setup, tuple[Phase, ...], Trainer]:
+    """Train as one of a team; return what was trained, and by whom. Args, errors: as `distill`."""
     checkpoints = Checkpoints(workspace / "checkpoints")
     damaged: list[str] = []
-    earlier = checkpoints.load_newest(damaged.append)
-    if earlier is not None:
+    earlier = checkpoints.load_newest(damaged.append) if team.leads else None
+    if team.leads and earlier is not None:
         # How many threads add up a sum decides its last bits: a machine with more cores must not change the student.
         torch.set_num_threads(earlier.state["threads"])
-    device = choose_device()
-    setup = prepare(run, workspace, device, should_stop, _recorded(earlier))
+    device = team.device(choose_device())
+    plan = _Plan(None if earlier is None else earlier.path.name, torch.get_num_threads(), None)
+    if team.leads:
+        setup = prepare(run, workspace, device, should_stop, _recorded(earlier), team)
+        team.hear(plan._replace(computation=setup.computation))
+    else:
+        plan = team.hear(plan)
+        torch.set_num_threads(plan.threads)
+        setup = prepare(run, workspace, device, should_stop, plan.computation, team)
+        earlier = None if plan.checkpoint is None else checkpoints.load(plan.checkpoint)
     events.emit(
-        RunStarted(device=describe_device(device), versions=versions(), computation=setup.computation)
+        RunStarted(
+            device=describe_device(device, run.devices),
+            versions=versions(),
+            computation=setup.computation,
+        )
     )
     for what in damaged:
         events.emit(_bad_checkpoint(what))
@@ -56,10 +82,15 @@ def distill(
     phases = build_phases(setup, choice)
     trainer = Trainer(setup, phases, checkpoints, events)
     trainer.run(earlier)
-    report = _report(setup, phases, trainer)
-    if setup.teacher is not None:
-        setup.teacher.check_unchanged()
-    return _publish(setup, report, workspace / "outputs")
+    return setup, phases, trainer
+
+
+class _Plan(NamedTuple):
+    """What the leader tells the others before they start: they must do all as it does."""
+
+    checkpoint: str | None
+    threads: int
+    computation: Computation | None
 
 
 def _recorded(earlier: Loaded | None) -> Computation | None:

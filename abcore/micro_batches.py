@@ -51,7 +51,8 @@ class MicroBatches:
             autocast: precision of the forward pass.
 
         Returns:
-            The losses' names, and their values over the whole batch, one element a name, detached.
+            The losses' names, and their values over the whole batch (of a batch that several processes compute, its
+            share of them), one element a name, detached.
         """
         if not self._told:
             self._say(phase, step, batch, "an earlier attempt ended for want of memory")
@@ -79,8 +80,9 @@ class MicroBatches:
             with autocast():
                 losses = phase.losses(part)
             values = torch.stack(list(losses.values()))
-            if len(part.labels) != len(batch.labels):
-                values = values * (len(part.labels) / len(batch.labels))
+            share = batch.share * len(part.labels) / len(batch.labels)
+            if share != 1.0:
+                values = values * share
             torch.autograd.backward(values.sum())
             names = tuple(losses)
             total = values.detach() if total is None else total + values.detach()

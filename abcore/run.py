@@ -15,8 +15,6 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
 from abcore.atomic import write_atomically
 from abcore.events import EventWriter, Failed, Finished, Interrupted
 from abcore.progress import Stopped
@@ -32,9 +30,8 @@ from abcore.specs.runs import (
     TrainTeacherRun,
     VerifyDatasetRun,
     VerifyTeacherRun,
+    read_run,
 )
-
-_RUN: TypeAdapter[Run] = TypeAdapter(Run)
 
 
 def main(arguments: list[str] | None = None) -> ExitCode:
@@ -79,7 +76,7 @@ def run_workspace(workspace: Path, events: EventWriter, stop: threading.Event) -
             outputs / "result.json"
         ).exists():  # an earlier attempt may have died between this file and its exit
             outputs.mkdir(exist_ok=True)
-            result = _do(_read_run(workspace / "run.json"), workspace, events, stop)
+            result = _do(read_run(workspace / "run.json"), workspace, events, stop)
             write_atomically(outputs / "result.json", result.model_dump_json(indent=2).encode() + b"\n")
     except Stopped:
         events.emit(Interrupted())
@@ -97,19 +94,6 @@ def run_workspace(workspace: Path, events: EventWriter, stop: threading.Event) -
         return ExitCode.REFUSED
     events.emit(Finished(seconds=time.monotonic() - started))
     return ExitCode.DONE
-
-
-def _read_run(path: Path) -> Run:
-    try:
-        return _RUN.validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise Refusal(
-            "run.invalid",
-            f"run.json is no run: {first['msg']} ({error.error_count()} problems)",
-            where="run.json:" + ".".join(str(part) for part in first["loc"]),
-            hint="The API and the worker must be of the same version.",
-        ) from error
 
 
 def _do(run: Run, workspace: Path, events: EventWriter, stop: threading.Event) -> RunResult:

@@ -26,6 +26,7 @@ from abcore.specs.refusals import Refusal
 from abcore.specs.reports import ModelDescription, TapPair
 from abcore.specs.runs import DistillRun
 from abcore.teachers import Teacher
+from abcore.team import Team
 from abcore.transfer_head import TransferHead
 
 M = TypeVar("M", bound=nn.Module)
@@ -49,6 +50,7 @@ class Setup:
     feed: Feed
     cache_folder: Path
     should_stop: Callable[[], bool]
+    team: Team
 
     @property
     def trained(self) -> nn.ModuleDict:
@@ -74,6 +76,7 @@ class Setup:
             batch_size=spec.batch_size,
             order_seed=recipe.seed * 1_000_003 + epoch,
             start_step=start_step,
+            share=self.team.share,
         )
 
     def evaluation_batches(self, split: str | None = None, most_images: int | None = None) -> Iterator[Batch]:
@@ -107,12 +110,13 @@ def prepare(
     device: torch.device,
     should_stop: Callable[[], bool],
     computation: Computation | None = None,
+    team: Team | None = None,
 ) -> Setup:
     """Load the inputs and build the networks.
 
     The student's weights are the first thing drawn from the recipe's seed, so a student trained alone starts from the
     same ones as its distilled twin. Weights are drawn on the CPU, whatever the device. `computation` is how an earlier
-    attempt computed, if there was one.
+    attempt computed, if there was one; `team` those who train together, where it is not this process alone.
 
     Raises:
         Refusal: run, teacher and dataset do not fit each other.
@@ -168,6 +172,7 @@ def prepare(
         ),
         cache_folder=workspace / "teacher-cache",
         should_stop=should_stop,
+        team=team or Team(),
     )
 
 

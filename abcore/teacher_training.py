@@ -17,14 +17,7 @@ def train_teacher(
 
     Args, errors: as `distill`.
     """
-    alone = DistillRun(
-        student=run.model.architecture,
-        teacher=None,
-        normalization=run.normalization,
-        recipe=run.recipe,
-        checkpoint_seconds=run.checkpoint_seconds,
-    )
-    trained = distill(alone, workspace, events, should_stop).report
+    trained = distill(as_distillation(run), workspace, events, should_stop).report
     assert isinstance(trained, DistillReport)
     path = workspace / "outputs" / "teacher.safetensors"
     path.with_name("student.safetensors").replace(path)
@@ -36,3 +29,15 @@ def train_teacher(
         training_seconds=trained.training_seconds,
     )
     return RunResult(report=report, files=(output_file(path, "teacher", "application/vnd.safetensors"),))
+
+
+def as_distillation(run: TrainTeacherRun) -> DistillRun:
+    """Return the distillation without a teacher that this training is."""
+    return DistillRun(
+        student=run.model.architecture,
+        teacher=None,
+        normalization=run.normalization,
+        recipe=run.recipe,
+        devices=run.devices,
+        checkpoint_seconds=run.checkpoint_seconds,
+    )

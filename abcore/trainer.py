@@ -40,6 +40,7 @@ class Trainer:
         self.findings: dict[str, Any] = {}
         self.seconds = 0.0
         self._setup = setup
+        self._team = setup.team
         self._phases = phases
         self._checkpoints = checkpoints
         self._events = events
@@ -91,19 +92,24 @@ class Trainer:
         position, spec = self._position, phase.spec
         first_epoch = self._itinerary.first_epoch(position.phase)
         if position.at_phase_start:
-            self.findings |= phase.begin()
-        while position.epoch < spec.epochs and not phase.has_settled:
+            if self._team.leads:
+                self.findings |= phase.begin()
+            self._team.copy_leaders(phase.trained)
+        while position.epoch < spec.epochs and not self._team.hear(phase.has_settled):
             epoch = first_epoch + position.epoch
             for batch in self._setup.training_batches(spec, epoch, position.step):
                 self._step(phase, batch)
                 position.step += 1
                 self._after_step(phase)
-            self._evaluate(phase)
+            if self._team.leads:
+                self._evaluate(phase)
             position.end_epoch()
             self._save_after(self._setup.run.checkpoint_seconds / 10)
         if position.epoch < spec.epochs:
             self._note_settled(phase)
-        self.findings |= phase.end()
+        if self._team.leads:
+            self.findings |= phase.end()
+        self._team.copy_leaders(phase.trained)
         self._lap()
         self._events.emit(PhaseFinished(phase=phase.name, seconds=self._phase_seconds))
         self._phase_seconds = 0.0
@@ -115,7 +121,9 @@ class Trainer:
         rate = learning_rate(phase.spec.optimizer, phase.spec.schedule, step, self._length.steps)
         set_learning_rate(self._optimizer, rate)
         self._optimizer.zero_grad(set_to_none=True)
+        self._team.seed_step(self._setup.run.recipe.seed, self._itinerary.global_step(self._position))
         names, losses = self._micro_batches.backward(phase, batch, step, self._setup.autocast)
+        losses = self._team.add_up(phase.trained.parameters(), losses)
         self._optimizer.step()
         self._meter.add(names, losses, step)
 
@@ -180,6 +188,8 @@ class Trainer:
             self._save()
 
     def _save(self) -> None:
+        if not self._team.leads:
+            return
         self._lap()
         position = self._position
         if not position.at_phase_start:

@@ -14,7 +14,9 @@ from api.validation import problems_in
 from store.models import Job
 
 Path = tuple[str, ...]
-VARIABLE = ("student", "recipe", "teacher", "dataset", "preset", "outputs", "priority", "max_runtime_seconds")
+VARIABLE = (
+    "student", "recipe", "teacher", "dataset", "preset", "outputs", "priority", "devices", "max_runtime_seconds",
+)  # fmt: skip
 """The fields of a job that may vary within a sweep; what lies below them may too."""
 
 
@@ -81,6 +83,7 @@ def changed(job: Job, changes: JobClone) -> JobCreate:
         "name": job.name,
         "labels": job.labels,
         "priority": job.priority,
+        "devices": job.devices,
         "max_runtime_seconds": job.max_runtime_seconds,
         **{part: job.spec[part] for part in ("student", "recipe", "outputs")},
     }

@@ -44,6 +44,7 @@ async def prepare_job(
         normalization=Normalization.model_validate(normalization) if normalization else report.normalization,
         recipe=body.recipe,
         outputs=body.outputs,
+        devices=body.devices,
     )
     return NewJob(
         project_id=project_id,

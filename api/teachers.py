@@ -43,7 +43,12 @@ async def prepare_training(
         description = await context.describer.describe(model)
     except Refusal as refusal:
         raise Refused(refusal.problem) from refusal
-    run = TrainTeacherRun(model=description.spec, normalization=report.normalization, recipe=body.recipe)
+    run = TrainTeacherRun(
+        model=description.spec,
+        normalization=report.normalization,
+        recipe=body.recipe,
+        devices=body.devices,
+    )
     plan = JobPlan(student=description)
     return run, plan, work_macs(body.recipe, plan, report)
 

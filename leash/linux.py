@@ -2,7 +2,10 @@
 
 import ctypes
 import errno
+import fcntl
 import os
+import socket
+import struct
 import sys
 
 _PR_SET_PDEATHSIG = 1
@@ -10,6 +13,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
+_SIOCSIFFLAGS = 0x8914
+_IFF_UP = 1
 
 IS_LINUX = sys.platform.startswith("linux")
 
@@ -30,7 +35,10 @@ def set_no_new_privileges() -> None:
 
 
 def leave_network() -> None:
-    """Move to an empty network namespace, owned by a user namespace in which the user and group stay who they are."""
+    """Move to a network namespace, owned by a user namespace in which the user and group stay who they are.
+
+    It has nothing but a loopback interface, through which processes on one leash can talk to each other.
+    """
     user, group = os.geteuid(), os.getegid()
     _call("unshare", _CLONE_NEWUSER | _CLONE_NEWNET)
     for name, line in (
@@ -43,6 +51,13 @@ def leave_network() -> None:
             os.write(descriptor, line.encode())
         finally:
             os.close(descriptor)
+    _raise_loopback()
+
+
+def _raise_loopback() -> None:
+    request = struct.pack("16sH14x", b"lo", _IFF_UP)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
 
 
 def descendants(ancestor: int) -> list[int]:

@@ -35,6 +35,7 @@ class Worker(Base):
 
     id: Mapped[str] = mapped_column(_Id, primary_key=True)
     slots: Mapped[int] = mapped_column()
+    slot_devices: Mapped[int] = mapped_column(default=1, server_default="1")
     started_at: Mapped[float] = mapped_column(Double, default=unix_now())
     seen_at: Mapped[float] = mapped_column(Double, default=unix_now())
 

@@ -59,13 +59,13 @@ class NewArtifact(NamedTuple):
     blob_key: str
 
 
-def claim(db: Database, worker_id: str, lease_seconds: float) -> Lease | None:
-    """Take the best job that may run now: highest priority, then oldest. None where there is none.
+def claim(db: Database, worker_id: str, lease_seconds: float, devices: int = 1) -> Lease | None:
+    """Take the best job that may run now, on so many devices: highest priority, then oldest. None: there is none.
 
     A project of which as many run as may is passed over: the others do not wait for it.
     """
     with db.write() as session:
-        job = _best(session)
+        job = _best(session, devices)
         if job is None:
             return None
         attempt = job.attempts + 1
@@ -90,10 +90,10 @@ def claim(db: Database, worker_id: str, lease_seconds: float) -> Lease | None:
         return Lease(job, job.lease_epoch, worker_id)
 
 
-def _best(session: Session) -> Job | None:
+def _best(session: Session, devices: int) -> Job | None:
     best_first = (
         select(Job)
-        .where(*claimable())
+        .where(*claimable(), Job.devices <= devices)
         .order_by(Job.priority.desc(), Job.created_at, Job.id)
         .limit(1)
         .with_for_update(skip_locked=True, key_share=True)

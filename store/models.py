@@ -196,6 +196,7 @@ class Job(Base):
     method: Mapped[str | None] = mapped_column(String(32))
     work_macs: Mapped[float | None] = mapped_column(Double)
     max_runtime_seconds: Mapped[int | None] = mapped_column(BigInteger)
+    devices: Mapped[int] = mapped_column(default=1, server_default="1")
     idempotency_key: Mapped[str | None] = mapped_column(CleanString(255))
     idempotency_hash: Mapped[str | None] = mapped_column(_Sha256)
 

@@ -102,14 +102,15 @@ class NewEvent:
 
 
 def create_job(session: Session, message: str, **columns: Any) -> Job:
-    """Insert a queued job with its first event.
+    """Insert a queued job with its first event. What it asks of a slot is written beside its run, for claims to see.
 
     Raises:
         QueueFull, StorageFull: its project may not have it; a verification it always may.
     """
     if columns["kind"] not in UNCOUNTED:
         require_place(session, columns["project_id"])
-    job = Job(id=new_id("job"), event_seq=1, state_reason=message, **columns)
+    devices = columns["run"].get("devices", 1)
+    job = Job(id=new_id("job"), event_seq=1, state_reason=message, devices=devices, **columns)
     session.add(job)
     session.flush()
     _append(session, job, [NewEvent("job.queued", message)])

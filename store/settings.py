@@ -50,6 +50,12 @@ class Settings(BaseSettings):
     worker_slots: int = Field(
         default=1, ge=1, le=64, description="Jobs that one worker runs at once; one a GPU."
     )
+    slot_devices: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="GPUs of each slot: the most `devices` that a job may ask for there.",
+    )
     warm_children: bool = Field(
         default=True,
         description="Whether a process waits in each slot, ready to train: a job then starts seconds earlier, and an "

@@ -14,7 +14,7 @@ from store.models import Job
 from store.quotas import Use, held_back
 from store.workers import Crew, crew
 
-WaitCode = Literal["paused", "backoff", "quota", "no_worker", "busy", "next"]
+WaitCode = Literal["paused", "backoff", "quota", "no_worker", "no_devices", "busy", "next"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,18 @@ def _without_workers(place: _Place) -> _Finding | None:
     return "no_worker", f"No worker is running ({last}). Its operator starts one: `python -m worker`.", None
 
 
+def _too_narrow(place: _Place) -> _Finding | None:
+    most, wanted = place.crew.slot_devices, place.job.devices
+    if wanted <= most:
+        return None
+    return (
+        "no_devices",
+        f"It asks for {wanted} devices, and no slot of a worker has more than {most}. Its operator starts a worker "
+        f"with ABDISTILL_SLOT_DEVICES={wanted}; or clone it with fewer `devices`.",
+        None,
+    )
+
+
 def _crowded(place: _Place) -> _Finding | None:
     if place.busy < place.crew.slots:
         return None
@@ -129,6 +141,7 @@ _CHECKS: tuple[Callable[[_Place], _Finding | None], ...] = (
     _backing_off,
     _over_quota,
     _without_workers,
+    _too_narrow,
     _crowded,
     _next,
 )

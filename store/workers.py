@@ -13,19 +13,26 @@ FORGET_SECONDS = 86_400.0
 
 
 class Crew(NamedTuple):
-    """The workers that are alive: how many, how many jobs they can run at once, and when any was last heard of."""
+    """The workers that are alive: how many, how many jobs they can run at once, and when any was last heard of.
+
+    `slot_devices`: the most devices that a slot of any of them has.
+    """
 
     workers: int
     slots: int
+    slot_devices: int
     seen_at: float | None
 
 
-def announce(db: Database, worker_id: str, slots: int) -> None:
-    """Say that a worker is there, and can run so many jobs at once; forget those that were killed long ago."""
+def announce(db: Database, worker_id: str, slots: int, slot_devices: int = 1) -> None:
+    """Say that a worker is there, and can run so many jobs at once, each on so many devices.
+
+    Those that were killed long ago are forgotten.
+    """
     with db.write() as session:
         seen = update(Worker).where(Worker.id == worker_id).values(seen_at=unix_now()).returning(Worker.id)
         if session.scalar(seen) is None:
-            session.execute(insert(Worker).values(id=worker_id, slots=slots))
+            session.execute(insert(Worker).values(id=worker_id, slots=slots, slot_devices=slot_devices))
             session.execute(delete(Worker).where(Worker.seen_at < unix_now() - FORGET_SECONDS))
 
 
@@ -38,6 +45,10 @@ def leave(db: Database, worker_id: str) -> None:
 def crew(session: Session, silence_seconds: float) -> Crew:
     """Return the workers that were heard of within `silence_seconds`, in the caller's transaction."""
     alive = Worker.seen_at >= unix_now() - silence_seconds
-    counted = select(func.count(), func.coalesce(func.sum(Worker.slots), 0)).where(alive)
-    workers, slots = session.execute(counted).one()
-    return Crew(workers, slots, session.scalar(select(func.max(Worker.seen_at))))
+    counted = select(
+        func.count(),
+        func.coalesce(func.sum(Worker.slots), 0),
+        func.coalesce(func.max(Worker.slot_devices), 0),
+    ).where(alive)
+    workers, slots, slot_devices = session.execute(counted).one()
+    return Crew(workers, slots, slot_devices, session.scalar(select(func.max(Worker.seen_at))))

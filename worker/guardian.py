@@ -104,14 +104,16 @@ class Guardian:
         }  # fmt: skip
 
     def _devices(self, task: str, slot: int) -> dict[str, str]:
-        """Where the child computes: training on a GPU, each slot of several on one of its own; all else without."""
+        """Where the child computes: training on a GPU, or several, of its slot's own; all else without."""
         device = self.settings.device
         if task not in TRAINING:
             return {"ABDISTILL_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-        if self.settings.worker_slots > 1 and device in ("auto", "cuda"):
+        width = self.settings.slot_devices
+        if (self.settings.worker_slots > 1 or width > 1) and device in ("auto", "cuda"):
             visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-            own = visible[slot % len(visible)] or str(slot)
-            return {"ABDISTILL_DEVICE": device, "CUDA_VISIBLE_DEVICES": own}
+            indices = range(slot * width, (slot + 1) * width)
+            own = [visible[index % len(visible)] or str(index) for index in indices]
+            return {"ABDISTILL_DEVICE": device, "CUDA_VISIBLE_DEVICES": ",".join(own)}
         return {"ABDISTILL_DEVICE": device}
 
 

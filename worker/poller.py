@@ -47,7 +47,9 @@ class Poller:
         shop = self._workshop
         while True:
             try:
-                workers.announce(shop.db, shop.worker_id, shop.settings.worker_slots)
+                workers.announce(
+                    shop.db, shop.worker_id, shop.settings.worker_slots, shop.settings.slot_devices
+                )
             except Exception as error:  # the database is away: say so again later
                 _log.warning("could not say that this worker is there: %s", error)
             if self._shift.stopping.wait(shop.settings.heartbeat_seconds):

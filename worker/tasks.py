@@ -44,7 +44,7 @@ class Shift:
         shop = self._workshop
         shop.warm.prepare(slot)
         claimed_at = time.monotonic()
-        lease = leases.claim(shop.db, shop.worker_id, shop.settings.lease_seconds)
+        lease = leases.claim(shop.db, shop.worker_id, shop.settings.lease_seconds, shop.settings.slot_devices)
         if lease is None:
             return False
         Attempt(shop, lease, slot, self.stopping, claimed_at).run()

@@ -3,7 +3,7 @@
 Pixels cross to the device as bytes, a quarter of their float size; everything else happens there, a batch at a time.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -32,12 +32,18 @@ class Batch(NamedTuple):
         labels: labels_B, int64, there too.
         indices: index_B, int64, on the CPU: each image's place in its split.
         view: what they were looked at through.
+        share: of the mean over a batch that several processes compute; 1 where one has all of it.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
     view: View
+    share: float = 1.0
+
+
+def _whole(index_B: Tensor) -> tuple[Tensor, float]:
+    return index_B, 1.0
 
 
 class Feed:
@@ -74,13 +80,23 @@ class Feed:
         self._memory_format = memory_format
 
     def shuffled(
-        self, view: View, *, batch_size: int, order_seed: int, start_step: int = 0
+        self,
+        view: View,
+        *,
+        batch_size: int,
+        order_seed: int,
+        start_step: int = 0,
+        share: Callable[[Tensor], tuple[Tensor, float]] = _whole,
     ) -> Iterator[Batch]:
-        """Yield one epoch's batches of `batch_size` in the order of `order_seed`, from its step `start_step` on."""
+        """Yield one epoch's batches of `batch_size` in the order of `order_seed`, from its step `start_step` on.
+
+        `share` takes the indices of a batch, and returns those of this process and their share of the mean.
+        """
         num_images = len(self._splits[view.split])
         order_N = torch.randperm(num_images, generator=torch.Generator().manual_seed(order_seed))
         for step in range(start_step, num_batches(num_images, batch_size)):
-            yield self._batch(view, order_N[step * batch_size : (step + 1) * batch_size])
+            index_B, part = share(order_N[step * batch_size : (step + 1) * batch_size])
+            yield self._batch(view, index_B)._replace(share=part)
 
     def in_order(self, view: View, most_images: int | None = None) -> Iterator[Batch]:
         """Yield all images of a view in their split's order, or `most_images` of them evenly spread over it."""

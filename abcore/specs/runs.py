@@ -7,22 +7,33 @@ A workspace is a folder:
     checkpoints/        resume state, newest last
     teacher-cache/      what the teacher said of views of images, one file a kind and view; a job may find some there
     outputs/            files to publish; `result.json` (a `RunResult`) comes last: where it is, all is there
+    team                where the processes of a run on several devices meet
     headway             an empty file, touched about once a second while training gets further
     events.jsonl        what happened, one `abcore.events` record a line, appended
     log.txt             standard output and error of the child, written by whoever started it
 """
 
 from enum import IntEnum
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from abcore.specs.architectures import Architecture, Ensemble, ModelSpec, Normalization
 from abcore.specs.base import Spec
 from abcore.specs.recipes import Recipe
+from abcore.specs.refusals import Refusal
 from abcore.specs.reports import DatasetReport, DistillReport, EvaluationReport, OutputFile, TeacherReport
 
 HEADWAY = "headway"
+
+
+Devices: Any = Field(
+    default=1,
+    ge=1,
+    le=64,
+    description="GPUs (or, without GPUs, processes) that share each batch. The batch sizes are those of all together.",
+)
 
 
 class ExitCode(IntEnum):
@@ -51,6 +62,7 @@ class DistillRun(Spec):
     normalization: Normalization
     recipe: Recipe
     outputs: Outputs = Outputs()
+    devices: int = Devices
     checkpoint_seconds: float = Field(default=30.0, gt=0, description="Longest time between two checkpoints.")
 
 
@@ -61,6 +73,7 @@ class TrainTeacherRun(Spec):
     model: ModelSpec
     normalization: Normalization
     recipe: Recipe
+    devices: int = Devices
     checkpoint_seconds: float = Field(default=30.0, gt=0, description="Longest time between two checkpoints.")
 
 
@@ -117,6 +130,27 @@ Run = Annotated[
     | VerifyDatasetRun,
     Field(discriminator="task"),
 ]
+
+
+_RUN: TypeAdapter[Run] = TypeAdapter(Run)
+
+
+def read_run(path: Path) -> Run:
+    """Read `run.json`.
+
+    Raises:
+        Refusal: it is no run (`run.invalid`).
+    """
+    try:
+        return _RUN.validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Refusal(
+            "run.invalid",
+            f"run.json is no run: {first['msg']} ({error.error_count()} problems)",
+            where="run.json:" + ".".join(str(part) for part in first["loc"]),
+            hint="The API and the worker must be of the same version.",
+        ) from error
 
 
 class RunResult(Spec):

@@ -11,7 +11,7 @@ from abcore.specs.presets import PresetName, start_from
 from abcore.specs.recipes import Recipe
 from abcore.specs.refusals import Problem
 from abcore.specs.reports import DistillReport, ModelDescription, TapPair
-from abcore.specs.runs import Outputs
+from abcore.specs.runs import Devices, Outputs
 from api.schemas.base import ONE_LINE, Answer, Body, Changes, Id, Name, Page, Time
 from store.models import Job as JobRow
 from store.models import JobKind as StoredKind
@@ -68,6 +68,7 @@ class JobCreate(Body):
     name: Name | None = None
     labels: dict[Label, Label] = Field(default_factory=dict, max_length=32, examples=[{"team": "vision"}])
     priority: int = Field(default=0, ge=-100, le=100, description="Higher goes first.")
+    devices: int = Devices
     max_runtime_seconds: int | None = Field(
         default=None,
         ge=1,
@@ -122,6 +123,7 @@ class JobClone(Body):
         default=None, max_length=32, description="In place of all labels."
     )
     priority: int | None = Field(default=None, ge=-100, le=100)
+    devices: int | None = Field(default=None, ge=1, le=64)
     max_runtime_seconds: int | None = Field(default=None, ge=1, le=31 * 86_400)
 
 
@@ -139,7 +141,7 @@ class Waiting(Answer):
 
     code: WaitCode = Field(
         description="`paused`: by its user. `backoff`: after a crash, until `until`. `quota`: as many of "
-        "its project run as may. `no_worker`: none is alive. "
+        "its project run as may. `no_worker`: none is alive. `no_devices`: none has so many. "
         "`busy`: no slot is free. `next`: a slot is free."
     )
     message: str
@@ -193,6 +195,7 @@ class Job(Answer):
     attempts: int
     crashes: int
     run_seconds: float = Field(description="How long it has run, over all attempts.")
+    devices: int
     max_runtime_seconds: int | None
     problems: list[Problem] | None
     report: DistillReport | None = Field(description="Null for `teacher.train`: the teacher has its report.")

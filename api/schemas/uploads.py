@@ -10,6 +10,7 @@ from abcore.specs.presets import lay_over
 from abcore.specs.recipes import Finetune, Recipe
 from abcore.specs.refusals import Problem
 from abcore.specs.reports import DatasetReport, TeacherReport
+from abcore.specs.runs import Devices
 from api.schemas.base import ONE_LINE, Answer, Body, Id, Name, Page, Time
 
 UploadState = Literal["pending", "ready", "invalid"]
@@ -67,6 +68,7 @@ class TeacherTrain(Body):
         examples=[{"finetune": {"epochs": 20}}],
         description="Laid over one that learns from labels alone. No field may ask a teacher.",
     )
+    devices: int = Devices
 
     @model_validator(mode="before")
     @classmethod

@@ -30,6 +30,7 @@ class Jobs(JobNews):
         labels: dict[str, str] | None = None,
         priority: int | None = None,
         max_runtime_seconds: int | None = None,
+        devices: int | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
         """Submit a distillation.
@@ -37,9 +38,9 @@ class Jobs(JobNews):
         `student` is an architecture, e.g. `{"arch": "wide_resnet", "depth": 10, "width": 1}`; its image and classes
         are the dataset's. `teacher` may be left out only if the recipe asks no teacher. `recipe` is laid over the
         `preset`, or over the defaults; `presets` shows those that there are. Jobs of a higher `priority`
-        (-100 to 100, else 0) go first. A job that has run for `max_runtime_seconds`, over all attempts, fails. The same
-        `idempotency_key` with the same request gives the same job, so that a caller who saw no answer may ask again;
-        one is made up where none is given, for this method's own retries.
+        (-100 to 100, else 0) go first. A job that has run for `max_runtime_seconds`, over all attempts, fails.
+        `devices` (else 1) share each batch. The same `idempotency_key` with the same request gives the same job, so
+        that a caller who saw no answer may ask again; one is made up where none is given, for its own retries.
 
         Raises:
             Invalid, Conflict: the job could not work; `error.problem.errors` says why.
@@ -55,6 +56,7 @@ class Jobs(JobNews):
             "labels": labels,
             "priority": priority,
             "max_runtime_seconds": max_runtime_seconds,
+            "devices": devices,
         }
         return self._queue("/v1/jobs", body, idempotency_key)
 

@@ -263,6 +263,7 @@ class Job(Resource):
     overrides: dict[str, Any] | None = None
     stop_requested: str | None = None
     priority: int = 0
+    devices: int = 1
     labels: dict[str, str] = Field(default_factory=dict)
     teacher: str | None = None
     dataset: str | None = None

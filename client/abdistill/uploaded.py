@@ -114,12 +114,13 @@ class Teachers(UploadedResources[Teacher]):
         dataset: str,
         architecture: dict[str, Any],
         recipe: dict[str, Any] | None = None,
+        devices: int = 1,
     ) -> Teacher:
         """Have the service train a teacher on a dataset's labels; `wait` returns when it is ready.
 
         Its progress is that of the job `training_job_id`. `recipe` is laid over one that learns from labels alone.
         """
-        body = {"name": name, "dataset": dataset, "architecture": architecture}
+        body = {"name": name, "dataset": dataset, "architecture": architecture, "devices": devices}
         if recipe is not None:
             body["recipe"] = recipe
         return self._parse(self._transport.request("POST", f"{self._url_path}/train", json=body).content)

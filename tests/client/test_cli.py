@@ -213,6 +213,8 @@ def test_exit_code_130_interrupted(api_port: int, client: Client, backstage: Any
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        # A suite that a shell runs in the background was told to ignore it, and would pass that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - no threads
     )
     with watching:
         assert watching.stderr is not None

@@ -17,7 +17,8 @@ SHORT = {"epochs": 5, "batch_size": 32}
 SMALL = {"crop_padding": 1, "horizontal_flip": False}
 
 
-def test_from_a_dataset_alone_to_a_student(tmp_path: Path) -> None:
+def test_from_a_dataset_alone_to_a_student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ABDISTILL_SLOT_DEVICES", "2")
     digits = load_digits()
     buffer = io.BytesIO()
     np.savez(buffer, images=np.round(digits.images * (255 / 16)).astype(np.uint8), labels=digits.target)
@@ -55,6 +56,7 @@ def test_from_a_dataset_alone_to_a_student(tmp_path: Path) -> None:
             dataset=dataset.id,
             student=ARCHITECTURE,
             recipe={"transfer": SHORT, "finetune": SHORT, "augmentation": SMALL},
+            devices=2,
         )
         report = client.jobs.wait(job.id, timeout_seconds=120).report
         assert report is not None

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -287,6 +288,25 @@ def test_without_network_there_is_no_way_out(tree) -> None:
         assert leashed.missing[0].startswith("a network namespace of its own: ")
     else:
         assert lines == ["lo", str(os.getuid()), str(os.getgid())]
+
+
+def test_without_network_processes_still_talk_among_themselves() -> None:
+    """Those of one run on several devices do, over a loopback interface that leads nowhere else."""
+    program = (
+        "import socket; server = socket.create_server(('127.0.0.1', 0)); "
+        "client = socket.create_connection(server.getsockname()); client.sendall(b'x'); "
+        "print(server.accept()[0].recv(1))"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as outside:
+        program += f"; print(socket.socket().connect_ex(('127.0.0.1', {outside.getsockname()[1]})) != 0)"
+        leashed = leash.spawn(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, limits=leash.Limits(network=False)
+        )
+        assert leashed.stdout is not None
+        with leashed.stdout:
+            lines = leashed.stdout.read().decode().split()
+        assert leashed.wait() == 0
+    assert lines == ["b'x'", str(not leashed.missing)]
 
 
 def test_threads_may_share_a_leash(tree) -> None:

@@ -99,3 +99,16 @@ def test_processes_never_claim_one_job_twice(hand, url: str) -> None:
 def _all_jobs(db: Database) -> list[Job]:
     with db.read() as session:
         return list(session.query(Job).where(Job.kind == "distill"))
+
+
+def test_a_slot_takes_only_what_it_has_devices_for(hand) -> None:
+    wide = hand.submit(run=hand.run.model_copy(update={"devices": 4}), priority=9)
+    narrow = hand.submit()
+    assert wide.devices == 4
+    lease = claim(hand.db, "worker", 60.0, devices=2)
+    assert lease is not None
+    assert lease.job.id == narrow.id, "the wide job goes first, and not here"
+    assert claim(hand.db, "worker", 60.0, devices=2) is None
+    lease = claim(hand.db, "worker", 60.0, devices=4)
+    assert lease is not None
+    assert lease.job.id == wide.id

@@ -79,6 +79,18 @@ def test_a_slot_is_free(hand, why) -> None:
     assert "1 job ahead" in told.message
 
 
+def test_no_slot_is_wide_enough(hand, why) -> None:
+    workers.announce(hand.db, "wrk_1", 4)
+    workers.announce(hand.db, "wrk_2", 1, slot_devices=2)
+    wide = hand.submit(run=hand.run.model_copy(update={"devices": 4}))
+    narrow = hand.submit(run=hand.run.model_copy(update={"devices": 2}))
+    told = why(wide)
+    assert told.code == "no_devices"
+    assert "asks for 4 devices, and no slot of a worker has more than 2" in told.message
+    assert "ABDISTILL_SLOT_DEVICES=4" in told.message
+    assert why(narrow).code == "next"
+
+
 def test_after_a_crash_it_waits_until_a_time(hand, why, problem) -> None:
     job = hand.submit()
     leases.crash(hand.db, hand.claim(), problem, "")

@@ -49,6 +49,10 @@ JOBS: dict[str, Code] = {
         "ABDISTILL_DEVICE names a device that the worker's machine has not.",
         "The operator sets it to `auto`.",
     ),
+    "devices.too_few": Code(
+        "The job asks for more devices than its worker's slot has GPUs.",
+        "Clone it with fewer `devices`, or the operator gives each slot more GPUs (`ABDISTILL_SLOT_DEVICES`).",
+    ),
     "run.invalid": Code(
         "The worker does not understand the job.", "The operator runs API and workers of one version."
     ),

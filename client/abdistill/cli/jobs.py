@@ -44,6 +44,7 @@ def submit(
     max_runtime: Annotated[
         int | None, typer.Option(min=1, metavar="SECONDS", help="It fails when it has run for so long.")
     ] = None,
+    devices: Annotated[int | None, typer.Option(help="GPUs that share each batch.  [default: 1]")] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same key again gives the same job, not a second one.")
     ] = None,
@@ -63,6 +64,7 @@ def submit(
         labels={key: str(value) for key, value in parsing.assignments(labels or []).items()} or None,
         priority=priority,
         max_runtime_seconds=max_runtime,
+        devices=devices,
         idempotency_key=idempotency_key,
     )
     if watch_it:

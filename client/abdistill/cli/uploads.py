@@ -68,6 +68,7 @@ def train_teacher(
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="One recipe field: finetune.epochs=20"),
     ] = None,
+    devices: Annotated[int, typer.Option(help="GPUs that share each batch.")] = 1,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is trained.")] = True,
     timeout: TimeoutOption = None,
     as_json: JsonOption = False,
@@ -79,6 +80,7 @@ def train_teacher(
         dataset=dataset,
         architecture=parsing.architecture(architecture),
         recipe=parsing.recipe(recipe, settings or []) or None,
+        devices=devices,
     )
     if wait:
         with spinner(f"the service trains {teacher.name} (job {teacher.training_job_id})"):

@@ -1,0 +1,30 @@
+"""What a child is given of the machine."""
+
+import pytest
+
+from store.settings import Settings
+from worker.guardian import Guardian
+from worker.workspace import Workspace
+
+
+@pytest.mark.parametrize(
+    ("slots", "width", "visible", "slot", "own"),
+    [
+        (1, 1, None, 0, None),  # all there is
+        (2, 1, None, 1, "1"),
+        (2, 1, "4,6", 1, "6"),
+        (3, 1, "4,6", 2, "4"),  # more slots than GPUs share them
+        (1, 2, None, 0, "0,1"),
+        (2, 2, "GPU-a,GPU-b,GPU-c,GPU-d", 1, "GPU-c,GPU-d"),
+    ],
+)
+def test_each_slot_has_its_own_gpus(
+    slots: int, width: int, visible: str | None, slot: int, own: str | None, monkeypatch, tmp_path
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    guardian = Guardian(Settings(data_dir=tmp_path, worker_slots=slots, slot_devices=width))
+    environment = guardian.environment(Workspace(tmp_path), "distill", slot, 0)
+    assert environment.get("CUDA_VISIBLE_DEVICES") == own
+    assert guardian.environment(Workspace(tmp_path), "verify_dataset", slot, 0)["CUDA_VISIBLE_DEVICES"] == ""
