@@ -12,6 +12,7 @@ from api.delivery.deliverer import Deliverer
 from api.describer import Describer
 from api.logs import show_logs
 from api.middleware import Envelope
+from api.polls import AnswerPolls, Polls
 from api.routes import (
     architectures,
     artifacts,
@@ -45,6 +46,7 @@ from store.settings import Settings, get_settings
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the app; without settings, from this process's environment."""
     settings = settings or get_settings()
+    polls = Polls()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -55,6 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             blobs=open_blobs(settings.blobs_url),
             doorbell=Doorbell(settings.broker_url),
             describer=Describer(),
+            polls=polls,
         )
         app.state.context = context
         sweeper = Sweeper(context)
@@ -72,6 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             context.db.dispose()
 
     app = FastAPI(**openapi.INFO, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.add_middleware(AnswerPolls, polls=polls)
     app.add_middleware(Envelope)
     refusals.install(app)
     app.include_router(health.router)

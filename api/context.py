@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.describer import Describer
+from api.polls import Polls
 from store.blobs import BlobStore
 from store.database import Database
 from store.queue import Doorbell
@@ -21,6 +22,7 @@ class Context:
     blobs: BlobStore
     doorbell: Doorbell
     describer: Describer
+    polls: Polls
 
 
 async def _context(request: Request) -> Context:  # async: nothing to wait for, so no thread for it

@@ -13,6 +13,7 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 from abcore.specs.refusals import Problem
 from api.context import Context
 from api.documentation import Responses, refusals
+from api.etags import matches, means
 from api.problems import Refused
 from store.errors import BlobMissing
 from store.models import Artifact
@@ -85,7 +86,7 @@ def send(request: Request, file: Download) -> Response:
         "Content-Disposition": _disposition(file.name),
     }
     if_match = request.headers.get("if-match")
-    if if_match is not None and not _means(if_match, etag):
+    if if_match is not None and not means(if_match, etag):
         raise _another_file(if_match, etag)
     if matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
@@ -99,18 +100,6 @@ def send(request: Request, file: Download) -> Response:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     status = 206 if asked is not None else 200
     return StreamingResponse(file.read(start, end), status, headers, media_type=file.media_type)
-
-
-def matches(header: str | None, etag: str) -> bool:
-    """Whether an If-None-Match header names this entity tag, by weak comparison."""
-    if header is None:
-        return False
-    return header.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in header.split(","))
-
-
-def _means(if_match: str, etag: str) -> bool:
-    """Whether an If-Match header names this entity tag, by strong comparison."""
-    return if_match.strip() == "*" or etag in (tag.strip() for tag in if_match.split(","))
 
 
 def _disposition(name: str) -> str:

@@ -1,12 +1,13 @@
 """Around every request: its id, its line in the log, headers that browsers heed, a limit on what is no upload."""
 
 import logging
+import os
 import re
 import time
-import uuid
+from collections.abc import Iterable
 
 from fastapi import Request
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from abcore.specs.refusals import Problem
@@ -15,6 +16,15 @@ from api.problems import Refused, fault
 MOST_JSON_BYTES = 2**20
 MOST_JSON_VALUES = 20_000
 """Each costs a hundred times its bytes where it is wrong, and has to be told. The largest sweep has a third of them."""
+_ALWAYS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+)
+_UNLESS_GIVEN = (
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _log = logging.getLogger("api.access")
 
@@ -32,7 +42,7 @@ class Envelope:
             return
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
-        request_id = given if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = given if _GIVEN_ID.fullmatch(given) else os.urandom(16).hex()
         scope.setdefault("state", {})["request_id"] = request_id
         started = time.monotonic()
         status = 0
@@ -41,7 +51,7 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _add_headers(MutableHeaders(scope=message), request_id)
+                message["headers"] = _with_ours(message.get("headers", ()), request_id)
             await send(message)
 
         is_upload = scope["method"] == "PUT" and scope["path"].endswith("/content")
@@ -59,13 +69,11 @@ class Envelope:
             _log.info("%s %s %s %.0f ms %s", scope["method"], path, status, milliseconds, request_id)
 
 
-def _add_headers(headers: MutableHeaders, request_id: str) -> None:
-    headers["X-Request-ID"] = request_id
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers["Referrer-Policy"] = "no-referrer"
-    headers["X-Frame-Options"] = "DENY"
-    headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-    headers.setdefault("Cache-Control", "no-store")
+def _with_ours(given: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+    """A new list: that of a response belongs to the response, which may be sent again."""
+    headers = [*given, (b"x-request-id", request_id.encode()), *_ALWAYS]
+    names = {name for name, _ in headers}
+    return headers + [pair for pair in _UNLESS_GIVEN if pair[0] not in names]
 
 
 def _limited(receive: Receive, content_length: str) -> Receive:

@@ -1,6 +1,8 @@
 """Asking for a job over HTTP, by four clients that each wait for their answer, over what an empty handler does.
 
-Both are one process of uvicorn, asked in turn: a GET of a job, the same with its ETag (304), and the empty handler.
+Both are one process of uvicorn that logs each request in a line (the empty handler's is uvicorn's own). Asked in turn:
+a GET of a job, the same with its ETag (304), the empty handler. Shown beside them, without a target: GETs that each ask
+for another job, of which no answer is kept (`api/polls.py`), and the empty handler without a log.
 """
 
 import socket
@@ -11,21 +13,23 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from itertools import cycle, repeat
 from os import environ
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from fastapi import FastAPI
+from sqlalchemy import select
 
 from benchmarks.jobs import database_of
 from leash import spawn
-from store.job_lists import list_jobs
 from store.keys import create_key
-from store.models import DEFAULT_PROJECT
+from store.models import DEFAULT_PROJECT, Job
 
 NUM_CLIENTS = 4
-TURN_SECONDS = 1.0
+TURN_SECONDS = 0.5
+NUM_JOBS = 5000
 START_SECONDS = 60.0
 
 empty = FastAPI()
@@ -38,25 +42,32 @@ async def nothing() -> dict[str, str]:
 
 
 def measure(rounds: int) -> dict[str, Any]:
-    """Give each kind of request a second in turn, `rounds` / 4 times."""
+    """Give each kind of request half a second in turn, `rounds` times."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        db = database_of(f"sqlite:///{folder / 'abdistill.db'}", 100)
+        db = database_of(f"sqlite:///{folder / 'abdistill.db'}", NUM_JOBS)
         _, key = create_key(db, DEFAULT_PROJECT, "benchmark")
-        job = list_jobs(db, DEFAULT_PROJECT, order="oldest", limit=1).items[0].id
+        with db.read() as session:
+            paths = [f"/v1/jobs/{id_}" for id_ in session.scalars(select(Job.id))]
         db.dispose()
         ours = stack.enter_context(_serving("api.app:create_app", folder, "--factory", "--no-access-log"))
-        theirs = stack.enter_context(_serving("benchmarks.requests:empty", folder, "--no-access-log"))
-        path, authorization = f"/v1/jobs/{job}", f"Authorization: Bearer {key}"
-        with closing(Asker(ours, path, authorization)) as asker:
+        theirs = stack.enter_context(_serving("benchmarks.requests:empty", folder))
+        silent = stack.enter_context(_serving("benchmarks.requests:empty", folder, "--no-access-log"))
+        authorization = f"Authorization: Bearer {key}"
+        with closing(Asker(ours, repeat(_request(paths[0], authorization)))) as asker:
             etag = asker.ask().split(b"\r\netag: ", 1)[1].split(b"\r\n", 1)[0].decode()
+        each = cycle([_request(path, authorization) for path in paths])
         kinds: dict[str, Callable[[], Asker]] = {
-            "empty": lambda: Asker(theirs, "/"),
-            "get": lambda: Asker(ours, path, authorization),
-            "get, nothing new": lambda: Asker(ours, path, authorization, f"If-None-Match: {etag}"),
+            "empty": lambda: Asker(theirs, repeat(_request("/"))),
+            "empty, no log": lambda: Asker(silent, repeat(_request("/"))),
+            "get": lambda: Asker(ours, repeat(_request(paths[0], authorization))),
+            "get, nothing new": lambda: Asker(
+                ours, repeat(_request(paths[0], authorization, f"If-None-Match: {etag}"))
+            ),
+            "get, each another": lambda: Asker(ours, each),
         }
         turns: dict[str, list[list[float]]] = {name: [] for name in kinds}
-        for _ in range(max(3, rounds // 4)):
+        for _ in range(rounds):
             for name, asker_of in kinds.items():
                 turns[name].append(_turn(asker_of))
     return _summary(turns)
@@ -68,16 +79,22 @@ def _summary(turns: dict[str, list[list[float]]]) -> dict[str, Any]:
     def ratio(name: str) -> float:
         return round(statistics.median(a / b for a, b in zip(rates[name], rates["empty"], strict=True)), 3)
 
-    waits = sorted(seconds for turn in turns["get"] for seconds in turn)
-    p50, p99 = waits[len(waits) // 2], waits[len(waits) * 99 // 100]
+    def percentile(name: str, percent: int) -> float:
+        waits = sorted(seconds for turn in turns[name] for seconds in turn)
+        return waits[len(waits) * percent // 100]
+
     return {
         "setting": f"{NUM_CLIENTS} clients, one process each, SQLite",
         "requests a second": {name: round(statistics.median(of)) for name, of in rates.items()},
-        "milliseconds": {"p50": round(p50 * 1000, 2), "p99": round(p99 * 1000, 2)},
+        "milliseconds": {
+            name: {f"p{percent}": round(1000 * percentile(name, percent), 2) for percent in (50, 99)}
+            for name in turns
+        },
         "figures": {
             "get": ratio("get"),
             "not_modified": ratio("get, nothing new"),
-            "p99_over_p50": round(p99 / p50, 2),
+            "p99_over_p50": round(percentile("get", 99) / percentile("get", 50), 2),
+            "each_another": ratio("get, each another"),
         },
     }
 
@@ -98,16 +115,20 @@ def _turn(asker_of: Callable[[], "Asker"]) -> list[float]:
         return [each for of_client in clients.map(go, range(NUM_CLIENTS)) for each in of_client]
 
 
-class Asker:
-    """One kept connection that sends one request again and again, with as little work of its own as can be."""
+def _request(path: str, *headers: str) -> bytes:
+    return "\r\n".join((f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *headers, "", "")).encode()
 
-    def __init__(self, port: int, path: str, *headers: str) -> None:
-        self._request = "\r\n".join((f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *headers, "", "")).encode()
+
+class Asker:
+    """One kept connection that sends request after request, with as little work of its own as can be."""
+
+    def __init__(self, port: int, requests: Iterator[bytes]) -> None:
+        self._requests = requests
         self._socket = socket.create_connection(("127.0.0.1", port))
 
     def ask(self) -> bytes:
         """Return the head of the answer, once all of it is here."""
-        self._socket.sendall(self._request)
+        self._socket.sendall(next(self._requests))
         received = b""
         while b"\r\n\r\n" not in received:
             received += self._socket.recv(65536)
@@ -134,8 +155,10 @@ def _serving(app: str, folder: Path, *options: str) -> Iterator[int]:
         "ABDISTILL_DATABASE_URL": f"sqlite:///{folder / 'abdistill.db'}",
         "ABDISTILL_BROKER_URL": f"redis+socket://{folder / 'nobody.sock'}",  # no job is queued: nobody is rung for
     }
-    command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--log-level", "warning", *options]
-    process = spawn(command, env=dict(environ) | settings, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), *options]
+    process = spawn(
+        command, env=dict(environ) | settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         deadline = time.monotonic() + START_SECONDS
         while True:

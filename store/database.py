@@ -5,8 +5,9 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError
@@ -18,10 +19,14 @@ from store.errors import UnsupportedUrl
 BUSY_SECONDS = 30
 
 _log = logging.getLogger(__name__)
+_commits = count(1)
 
 
 class Database:
     """One database's connections: `write()` and `read()` transactions. Threads may share it, forks may not."""
+
+    last_commit: ClassVar[int] = 0
+    """Another number after each transaction of this process that may have written, whichever database it was in."""
 
     def __init__(self, url: str) -> None:
         """Open lazily: the first transaction connects.
@@ -52,8 +57,11 @@ class Database:
         On SQLite it takes the database's one write lock at its start: a read followed by a write in it sees no
         other writer in between.
         """
-        with self._write_session.begin() as session:
-            yield session
+        try:
+            with self._write_session.begin() as session:
+                yield session
+        finally:
+            Database.last_commit = next(_commits)
 
     @contextmanager
     def read(self) -> Iterator[Session]:

@@ -72,7 +72,7 @@ def authenticate(db: Database, token: str) -> Principal:
     """Return who holds this secret.
 
     A secret has 256 random bits, so a plain hash cannot be guessed, and looking it up by its hash tells a clock nothing
-    about it. Nothing is remembered from one call to the next: what is revoked is worthless at once, in every process.
+    about it. Nothing is remembered here from one call to the next: to this, what is revoked is worthless at once.
 
     Raises:
         Unauthenticated, KeyExpired

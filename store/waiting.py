@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import ScalarSelect, func, select
 from sqlalchemy.orm import Session
 
 from store.columns import unix_now
@@ -63,13 +63,15 @@ def why_waiting(db: Database, job: Job, silence_seconds: float) -> Waiting | Non
 
 
 def _look_around(session: Session, job: Job, silence_seconds: float) -> _Place:
+    running = select(func.count()).select_from(Job).where(Job.state == "running").scalar_subquery()
+    now, busy, ahead = session.execute(select(unix_now(), running, _jobs_before(job))).one()
     return _Place(
         job=job,
-        now=session.scalar(select(unix_now())) or 0.0,
+        now=now,
         crew=crew(session, silence_seconds),
         silence_seconds=silence_seconds,
-        busy=session.scalar(select(func.count()).select_from(Job).where(Job.state == "running")) or 0,
-        ahead=_jobs_before(session, job) if job.state == "queued" else 0,
+        busy=busy,
+        ahead=ahead if job.state == "queued" else 0,
         quota=held_back(session, job),
     )
 
@@ -161,9 +163,9 @@ def _jobs(count: int) -> str:
     return "1 job" if count == 1 else f"{count} jobs"
 
 
-def _jobs_before(session: Session, job: Job) -> int:
+def _jobs_before(job: Job) -> ScalarSelect[int]:
     sooner = (Job.priority > job.priority) | (
         (Job.priority == job.priority)
         & ((Job.created_at < job.created_at) | ((Job.created_at == job.created_at) & (Job.id < job.id)))
     )
-    return session.scalar(select(func.count()).select_from(Job).where(Job.state == "queued", sooner)) or 0
+    return select(func.count()).select_from(Job).where(Job.state == "queued", sooner).scalar_subquery()

@@ -45,10 +45,7 @@ def leave(db: Database, worker_id: str) -> None:
 def crew(session: Session, silence_seconds: float) -> Crew:
     """Return the workers that were heard of within `silence_seconds`, in the caller's transaction."""
     alive = Worker.seen_at >= unix_now() - silence_seconds
-    counted = select(
-        func.count(),
-        func.coalesce(func.sum(Worker.slots), 0),
-        func.coalesce(func.max(Worker.slot_devices), 0),
-    ).where(alive)
-    workers, slots, slot_devices = session.execute(counted).one()
-    return Crew(workers, slots, slot_devices, session.scalar(select(func.max(Worker.seen_at))))
+    slots = func.coalesce(func.sum(Worker.slots).filter(alive), 0)
+    slot_devices = func.coalesce(func.max(Worker.slot_devices).filter(alive), 0)
+    found = select(func.count().filter(alive), slots, slot_devices, func.max(Worker.seen_at))
+    return Crew(*session.execute(found.select_from(Worker)).one())

@@ -16,8 +16,9 @@ from abcore.specs.methods import MethodName
 from api.auth import Reader, Submitter
 from api.context import Context, ContextDep
 from api.documentation import refusals
-from api.downloads import matches
+from api.etags import matches
 from api.paging import Cursor, Limit
+from api.polls import Answer, asked_of
 from api.schemas.base import UNSEEN
 from api.schemas.jobs import KINDS, STORED_KINDS, Job, JobCreate, JobKind, JobPage, JobState
 from api.submission import prepare_job
@@ -137,17 +138,15 @@ async def get(
     give_up = time.monotonic() + wait
     while True:
         job = await run_in_threadpool(_look, context, caller.project_id, job_id)
-        content = job.model_dump_json().encode()
-        etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-        is_news = not matches(known, etag) if known is not None else job.state in ENDED
+        answer = Answer(job.model_dump_json().encode())
+        is_news = not matches(known, answer.etag) if known is not None else job.state in ENDED
         if is_news or time.monotonic() >= give_up or await request.is_disconnected():
             break
         await asyncio.sleep(min(POLL_SECONDS, max(0.0, give_up - time.monotonic())))
         await run_in_threadpool(require_good, context.db, caller.key_id)
-    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
-    if matches(known, etag):
-        return Response(status_code=304, headers=headers)
-    return Response(content, headers=headers, media_type="application/json")
+    if (asked := asked_of(request)) is not None:
+        context.polls.keep(asked, answer)
+    return answer.to(known)
 
 
 def _seconds(moment: datetime | None) -> float | None:
