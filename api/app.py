@@ -32,6 +32,7 @@ from api.routes import (
     stream,
     sweeps,
     teachers,
+    uploads,
     usage,
     webhooks,
 )
@@ -86,6 +87,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         teachers,
         evaluations,
         datasets,
+        uploads,
         jobs,
         estimates,
         job_actions,

@@ -25,6 +25,7 @@ _UNLESS_GIVEN = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cache-control", b"no-store"),
 )
+_FILE_PATH = re.compile(r".*/(content|parts/[^/]+)")
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _log = logging.getLogger("api.access")
 
@@ -54,7 +55,7 @@ class Envelope:
                 message["headers"] = _with_ours(message.get("headers", ()), request_id)
             await send(message)
 
-        is_upload = scope["method"] == "PUT" and scope["path"].endswith("/content")
+        is_upload = scope["method"] == "PUT" and _FILE_PATH.fullmatch(scope["path"]) is not None
         limited = receive if is_upload else _limited(receive, headers.get("content-length", ""))
         try:
             await self._app(scope, limited, send_with_headers)

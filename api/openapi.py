@@ -43,6 +43,7 @@ _ID = "$response.body#/id"
 _LEADS_TO = {
     "Teacher": {"teacher_id": _ID},
     "Dataset": {"dataset_id": _ID},
+    "UploadInParts": {"upload_id": _ID},
     "Job": {"job_id": _ID},
     "Sweep": {"sweep_id": _ID},
     "WebhookWithSecret": {"webhook_id": _ID},

@@ -4,13 +4,14 @@ import logging
 import threading
 
 from api.context import Context
+from store.janitor import clean
 from store.sweep import sweep
 
 _log = logging.getLogger(__name__)
 
 
 class Sweeper:
-    """A thread that sweeps every `sweep_seconds`, and rings for what waits."""
+    """A thread that sweeps every `sweep_seconds`, rings for what waits, and removes files that nobody needs."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -36,3 +37,19 @@ class Sweeper:
                 self._context.doorbell.ring(swept.rings_needed)
             except Exception as error:  # the database is away: the next sweep tries again
                 _log.warning("could not sweep: %s", error)
+                continue
+            try:
+                self._clean()
+            except Exception as error:  # the blob store is away: the next time
+                _log.warning("could not remove what nobody needs: %s", error)
+
+    def _clean(self) -> None:
+        settings = self._context.settings
+        removed = clean(
+            self._context.db,
+            self._context.blobs,
+            every_seconds=settings.janitor_seconds,
+            orphan_seconds=settings.orphan_seconds,
+        )
+        if any(removed):
+            _log.info("removed %d files of expired uploads and %d orphans", *removed)

@@ -130,7 +130,7 @@ async def _write_all(stream: AsyncIterator[bytes], writer: BlobWriter, most_byte
         async for chunk in stream:
             size += len(chunk)
             if size > most_bytes:
-                raise _too_large(size, most_bytes)
+                raise too_large(size, most_bytes)
             buffer += chunk
             if len(buffer) >= BLOCK_BYTES:
                 if writing is not None:
@@ -197,7 +197,7 @@ def _announced_length(request: Request, most_bytes: int) -> int | None:
     if length is None:
         return None
     if int(length) > most_bytes:  # the server has checked that it is a number
-        raise _too_large(int(length), most_bytes)
+        raise too_large(int(length), most_bytes)
     return int(length)
 
 
@@ -225,12 +225,13 @@ def _no_room() -> Refused:
     )
 
 
-def _too_large(size: int, most_bytes: int) -> Refused:
+def too_large(size: int, most_bytes: int, where: str = "body") -> Refused:
+    """The refusal of a file that is larger than this service takes."""
     return Refused(
         Problem(
             code="upload.too_large",
             message=f"the upload has {size:,} bytes or more; {most_bytes:,} are accepted",
-            where="body",
+            where=where,
             value=size,
             allowed=(f"<= {most_bytes} bytes",),
             hint="Send a smaller file, or let the operator raise ABDISTILL_MAX_UPLOAD_BYTES.",

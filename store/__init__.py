@@ -7,7 +7,8 @@ The database is the truth about a job; a broker message is only a doorbell. Know
 - `leases`, `progress`, `sweep`                   a worker's side: claim, renew, record, finish, take back
 - `evaluations`                                   how good a teacher is on a dataset
 - `teachers`, `datasets`, `artifacts`, `blobs`    what goes in and what comes out
-- `references`                                    which blobs rows speak of
+- `part_uploads`                                  content that comes in parts
+- `references`, `janitor`                         which blobs rows speak of, and the end of the others
 - `outbox`, `webhooks`, `deliveries`              who is told of a change, and how far that is
 - `keys`, `queue`                                 who may ask, and how a worker hears of it
 """

@@ -58,4 +58,5 @@ _datasets = Uploads(Dataset, "dataset", Job.dataset_id, _run_of)
 get = _datasets.get
 list_ = _datasets.list_
 attach_upload = _datasets.attach_upload
+attach_parts = _datasets.attach_parts
 delete = _datasets.delete

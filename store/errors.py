@@ -92,6 +92,24 @@ class AlreadyUploaded(Conflict):
     code = "upload.exists"
 
 
+class UploadOpen(Conflict):
+    """Only an upload whose parts are all there, and that was completed, can be used."""
+
+    code = "upload.open"
+
+
+class UploadComplete(Conflict):
+    """The upload is complete: its content cannot change any more."""
+
+    code = "upload.complete"
+
+
+class PartMissing(Conflict):
+    """Not all parts of the upload are there."""
+
+    code = "upload.parts_missing"
+
+
 class InUse(Conflict):
     """A job that has not ended uses it: cancel that job, or wait for its end."""
 

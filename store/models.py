@@ -15,7 +15,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
-import store.job_models  # noqa: F401  # its tables belong to the metadata
+import store.job_models
+import store.upload_models  # noqa: F401  # the tables of both belong to the metadata
 from store.columns import Base, CleanString, json_type, unix_now
 
 JobKind = Literal[
@@ -90,7 +91,8 @@ class ApiKey(Base):
 class _Upload:
     """Content that a user sends: `pending` until a verification job has made it `ready` or `invalid`.
 
-    `blob_key` says where its bytes are: the upload as it came until it is verified, the verified file after.
+    `blob_key` says where its bytes are: the upload as it came until it is verified, the verified file after. What came
+    in parts is the upload `upload_id`, as long as that is kept.
     `upload_sha256` and `upload_bytes` speak of what came, `sha256` and `size_bytes` of the verified file.
     """
 
@@ -100,6 +102,7 @@ class _Upload:
     state_detail: Mapped[str | None] = mapped_column(CleanString)
     upload_sha256: Mapped[str | None] = mapped_column(_Sha256)
     upload_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    upload_id: Mapped[str | None] = mapped_column(_Id, index=True)
     blob_key: Mapped[str | None] = mapped_column(String(512))
     sha256: Mapped[str | None] = mapped_column(_Sha256)
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)

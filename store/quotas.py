@@ -13,6 +13,7 @@ from store.columns import unix_now
 from store.database import Database
 from store.errors import NotFound, QueueFull, StorageFull
 from store.models import Artifact, Dataset, Job, JobKind, JobState, Project, Teacher
+from store.upload_models import PartUpload, UploadPart
 
 QuotaName = Literal["stored_bytes", "running_jobs", "queued_jobs"]
 QUOTAS: tuple[QuotaName, ...] = get_args(QuotaName)
@@ -173,7 +174,7 @@ def _count(session: Session, project_id: str, states: tuple[JobState, ...]) -> i
 
 
 def _stored(project_id: str) -> tuple[Select[int], ...]:
-    """Bytes of teachers and datasets that were not deleted, and of what jobs left besides them."""
+    """Bytes of teachers and datasets that were not deleted, of parts that have arrived, and of what jobs left."""
     uploads = (
         select(func.sum(func.coalesce(row.size_bytes, row.upload_bytes))).where(
             row.project_id == project_id, row.deleted_at.is_(None), row.blob_key.is_not(None)
@@ -185,4 +186,5 @@ def _stored(project_id: str) -> tuple[Select[int], ...]:
         .join(Job, Job.id == Artifact.job_id)
         .where(Job.project_id == project_id, Artifact.kind.not_in(("teacher", "dataset")))
     )
-    return (*uploads, left)
+    parts = select(func.sum(UploadPart.size_bytes)).join(PartUpload).where(PartUpload.project_id == project_id)
+    return (*uploads, parts, left)

@@ -11,6 +11,7 @@ from sqlalchemy import Select, select
 
 from store.database import Database
 from store.models import Artifact, Dataset, Teacher
+from store.upload_models import UploadPart
 
 MOST_AT_ONCE = 500
 """Parameters of one statement: SQLite takes some thousands, no more."""
@@ -22,6 +23,7 @@ def _rows() -> tuple[Select[Any], ...]:
         *(select(kind.blob_key).where(kind.deleted_at.is_(None)) for kind in (Teacher, Dataset)),
         # What a job made for a teacher or a dataset lives and goes with that row, not with the job's.
         select(Artifact.blob_key).where(Artifact.blob_key.startswith("jobs/")),
+        select(UploadPart.blob_key),
     )
 
 

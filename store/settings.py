@@ -47,6 +47,17 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address that the API listens on.")
     port: int = Field(default=8420, ge=0, le=65535, description="Port of the API; 0: any free one.")
     max_upload_bytes: int = Field(default=8 * 2**30, gt=0, description="Largest body of an upload, in bytes.")
+    upload_part_bytes: int = Field(
+        default=16 * 2**20,
+        ge=2**16,
+        le=2**30,
+        description="Size of the parts of an upload, where its sender does not choose one.",
+    )
+    upload_keep_seconds: float = Field(
+        default=7 * 86400.0,
+        gt=0,
+        description="An upload in parts that nobody sent to or used for so long is removed.",
+    )
     worker_slots: int = Field(
         default=1, ge=1, le=64, description="Jobs that one worker runs at once; one a GPU."
     )
@@ -73,6 +84,17 @@ class Settings(BaseSettings):
         default=15.0,
         gt=0,
         description="Time between two searches for lost jobs, by whichever process comes first.",
+    )
+    janitor_seconds: float = Field(
+        default=3600.0,
+        gt=0,
+        description="Time between two searches for files that nobody needs, by whichever API process comes first.",
+    )
+    orphan_seconds: float = Field(
+        default=86400.0,
+        ge=3600,
+        description="Age at which a file of the blob store that no row speaks of is removed: a process died between "
+        "writing it and saying so.",
     )
     max_crashes: int = Field(default=3, ge=1, description="A job ends as failed at this many crashes.")
     grace_seconds: float = Field(

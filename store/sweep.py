@@ -34,7 +34,7 @@ def sweep(db: Database, *, sweep_seconds: float = 15.0, max_crashes: int = 3) ->
     `rings_needed` times.
     """
     with db.write() as session:
-        if not _my_turn(session, sweep_seconds):
+        if not my_turn(session, GUARD, sweep_seconds):
             return Swept(0, [])
         expired = session.scalars(
             select(Job)
@@ -48,17 +48,18 @@ def sweep(db: Database, *, sweep_seconds: float = 15.0, max_crashes: int = 3) ->
         return Swept(session.scalar(waiting) or 0, recovered)
 
 
-def _my_turn(session: Session, sweep_seconds: float) -> bool:
+def my_turn(session: Session, name: str, every_seconds: float) -> bool:
+    """Whether nobody did this less than `every_seconds` ago; then nobody else will, from this transaction's end on."""
     due = (
-        Sweep.name == GUARD,
+        Sweep.name == name,
         # A clock that was set back must not stop sweeps until it has caught up.
-        or_(Sweep.swept_at <= unix_now() - sweep_seconds, Sweep.swept_at > unix_now() + sweep_seconds),
+        or_(Sweep.swept_at <= unix_now() - every_seconds, Sweep.swept_at > unix_now() + every_seconds),
     )
     if session.scalar(select(Sweep.name).where(*due).with_for_update(skip_locked=True)) is None:
         return False
     session.execute(
         update(Sweep)
-        .where(Sweep.name == GUARD)
+        .where(Sweep.name == name)
         .values(swept_at=unix_now())
         .execution_options(synchronize_session=False)
     )

@@ -125,4 +125,5 @@ _teachers = Uploads(Teacher, "teacher", Job.teacher_id, _run_of)
 get = _teachers.get
 list_ = _teachers.list_
 attach_upload = _teachers.attach_upload
+attach_parts = _teachers.attach_parts
 delete = _teachers.delete

@@ -7,6 +7,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from abcore.specs.runs import VerifyDatasetRun, VerifyTeacherRun
+from store import part_uploads
 from store.columns import unix_now
 from store.cursors import Page, paginate
 from store.database import Database
@@ -80,35 +81,33 @@ class Uploads(Generic[Row]):
         """
         with db.write() as session:
             row = self._find(session, project_id, id_, lock=True)
-            if row.upload_sha256 == sha256:
-                return row
-            if isinstance(row, Teacher) and row.training_job_id is not None:
-                raise AlreadyUploaded(
-                    f"The teacher {id_} is made here, by job {row.training_job_id}: create a new teacher for a "
-                    "checkpoint."
+            if row.upload_sha256 != sha256:
+                self._require_empty(row)
+                row.blob_key, row.upload_sha256, row.upload_bytes = blob_key, sha256, size_bytes
+                self._verify(session, row)
+            return row
+
+    def attach_parts(
+        self, db: Database, project_id: str, id_: str, upload_id: str, keep_seconds: float
+    ) -> Row:
+        """Say that the content is a complete upload in parts, as `attach_upload`.
+
+        Raises:
+            NotFound: of this, or of the upload.
+            UploadOpen
+            AlreadyUploaded: other content came before.
+        """
+        with db.write() as session:
+            upload = part_uploads.take(session, project_id, upload_id, keep_seconds)
+            row = self._find(session, project_id, id_, lock=True)
+            if row.upload_sha256 != upload.sha256:
+                self._require_empty(row)
+                row.upload_id, row.upload_sha256, row.upload_bytes = (
+                    upload.id,
+                    upload.sha256,
+                    upload.size_bytes,
                 )
-            if row.upload_sha256 is not None:
-                raise AlreadyUploaded(
-                    f"The {self._kind} {id_} has content already (sha256 {row.upload_sha256}): create a new "
-                    f"{self._kind} for other content."
-                )
-            require_room(session, project_id, size_bytes)
-            row.blob_key, row.upload_sha256, row.upload_bytes = blob_key, sha256, size_bytes
-            row.state_detail = "Waiting for verification."
-            row.updated_at = unix_now()
-            run: dict[str, Any] = self._run_of(row).model_dump(mode="json")
-            create_job(
-                session,
-                f"Waiting for a worker to verify the {self._kind}.",
-                project_id=project_id,
-                kind=run["task"],
-                labels={},
-                priority=VERIFY_PRIORITY,
-                spec={},
-                run=run,
-                **{self._in_job.key: id_},
-            )
-            session.refresh(row)
+                self._verify(session, row)
             return row
 
     def delete(self, db: Database, project_id: str, id_: str) -> Row:
@@ -136,6 +135,41 @@ class Uploads(Generic[Row]):
             session.flush()
             session.refresh(row)
             return row
+
+    def _require_empty(self, row: Teacher | Dataset) -> None:
+        if isinstance(row, Teacher) and row.training_job_id is not None:
+            raise AlreadyUploaded(
+                f"The teacher {row.id} is made here, by job {row.training_job_id}: create a new teacher for a "
+                "checkpoint."
+            )
+        if row.upload_sha256 is not None:
+            raise AlreadyUploaded(
+                f"The {self._kind} {row.id} has content already (sha256 {row.upload_sha256}): create a new "
+                f"{self._kind} for other content."
+            )
+
+    def _verify(self, session: Session, row: Row) -> None:
+        """Queue the verification of content that has just come.
+
+        Raises:
+            StorageFull: what it is to become has no room.
+        """
+        require_room(session, row.project_id, row.upload_bytes or 0)
+        row.state_detail = "Waiting for verification."
+        row.updated_at = unix_now()
+        run: dict[str, Any] = self._run_of(row).model_dump(mode="json")
+        create_job(
+            session,
+            f"Waiting for a worker to verify the {self._kind}.",
+            project_id=row.project_id,
+            kind=run["task"],
+            labels={},
+            priority=VERIFY_PRIORITY,
+            spec={},
+            run=run,
+            **{self._in_job.key: row.id},
+        )
+        session.refresh(row)
 
     def _unended(self, id_: str) -> Select[Job]:
         return select(Job).where(self._in_job == id_, Job.state.not_in(ENDED))

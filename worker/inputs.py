@@ -4,8 +4,8 @@ import json
 import logging
 from collections.abc import Iterator
 
-from store import artifacts, datasets, teachers
-from store.blobs import BlobStore
+from store import artifacts, datasets, part_uploads, teachers
+from store.blobs import BlobStore, fetch_joined
 from store.database import Database
 from store.errors import BlobError, BlobsUnusable
 from store.leases import Lease
@@ -27,7 +27,7 @@ def lay_out(
     """Fill a fresh workspace for this attempt.
 
     Returns:
-        For a verification, the blob key of the upload that it reads.
+        For a verification, the blob key of the upload that it reads and nobody needs then; None for one in parts.
 
     Raises:
         InputMissing
@@ -37,7 +37,10 @@ def lay_out(
     workspace.run.write_text(json.dumps(job.run))
     for name, row in _inputs(db, job):
         try:
-            if name == "upload":  # read once: the cache is not for it
+            if name == "upload" and row.upload_id is not None:
+                keys = [part.blob_key for part in part_uploads.parts(db, row.upload_id)]
+                fetch_joined(blobs, keys, workspace.inputs / name, _known(row.upload_sha256))
+            elif name == "upload":  # read once: the cache is not for it
                 upload_key = _known(row.blob_key)
                 blobs.fetch(upload_key, workspace.inputs / name, _known(row.upload_sha256))
             else:

@@ -7,6 +7,7 @@ from api.context import ContextDep
 from api.documentation import UPLOAD, refusals
 from api.downloads import RESPONSES, send_artifact
 from api.paging import Cursor, Limit
+from api.schemas.part_uploads import ContentChoice
 from api.schemas.uploads import Dataset, DatasetCreate, DatasetPage
 from api.uploads import receive_content
 from store import datasets
@@ -80,6 +81,24 @@ async def upload(dataset_id: str, request: Request, context: ContextDep, caller:
     sent again.
     """
     row = await receive_content(request, context, caller.project_id, datasets, dataset_id)
+    return Dataset.model_validate(row)
+
+
+@router.post(
+    "/{dataset_id}/content",
+    status_code=202,
+    operation_id="choose_dataset_content",
+    responses=refusals(404, 409, 413, 415),
+)
+def choose_content(
+    dataset_id: str, body: ContentChoice, context: ContextDep, caller: Submitter, response: Response
+) -> Dataset:
+    """Take a complete upload in parts (`/v1/uploads`) as the content. Verification begins by itself."""
+    row = datasets.attach_parts(
+        context.db, caller.project_id, dataset_id, body.upload, context.settings.upload_keep_seconds
+    )
+    context.doorbell.ring()
+    response.headers["Location"] = f"/v1/datasets/{row.id}"
     return Dataset.model_validate(row)
 
 

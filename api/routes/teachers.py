@@ -9,6 +9,7 @@ from api.context import ContextDep
 from api.documentation import UPLOAD, refusals
 from api.paging import Cursor, Limit
 from api.problems import Refused
+from api.schemas.part_uploads import ContentChoice
 from api.schemas.uploads import Teacher, TeacherCombine, TeacherCreate, TeacherPage, TeacherTrain
 from api.teachers import prepare_ensemble, prepare_training
 from api.uploads import receive_content
@@ -117,6 +118,24 @@ async def upload(teacher_id: str, request: Request, context: ContextDep, caller:
     sent again.
     """
     row = await receive_content(request, context, caller.project_id, teachers, teacher_id)
+    return Teacher.model_validate(row)
+
+
+@router.post(
+    "/{teacher_id}/content",
+    status_code=202,
+    operation_id="choose_teacher_content",
+    responses=refusals(404, 409, 413, 415),
+)
+def choose_content(
+    teacher_id: str, body: ContentChoice, context: ContextDep, caller: Submitter, response: Response
+) -> Teacher:
+    """Take a complete upload in parts (`/v1/uploads`) as the content. Verification begins by itself."""
+    row = teachers.attach_parts(
+        context.db, caller.project_id, teacher_id, body.upload, context.settings.upload_keep_seconds
+    )
+    context.doorbell.ring()
+    response.headers["Location"] = f"/v1/teachers/{row.id}"
     return Teacher.model_validate(row)
 
 

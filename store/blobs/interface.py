@@ -86,6 +86,13 @@ class BlobStore(Protocol):
         """Yield the keys of files that were last written before this time, in UNIX seconds."""
         ...
 
+    def forget_unfinished(self, time: float) -> None:
+        """Remove what writers that died before this time, in UNIX seconds, have left half-written.
+
+        A bucket does that by itself, by a lifecycle rule for multipart uploads that were not completed.
+        """
+        ...
+
     def link(self, key: str, seconds: float) -> str | None:
         """Return an address from which anybody may GET the file for so long; None where there are no such addresses."""
         ...

@@ -47,16 +47,7 @@ class LocalBlobs:
 
     def fetch(self, key: str, path: Path, sha256: str) -> None:
         """Copy the file to `path`, if its bytes have this sha256."""
-        with self._open(key) as source:
-            out = LocalWriter(key, path)
-            try:
-                for chunk in _chunks(source):
-                    out.write(chunk)
-                if out.sha256 != sha256:
-                    raise corrupt(key, out.sha256, sha256)
-                out.commit()
-            finally:
-                out.discard()
+        keep_checked(self.open_range(key), key, path, sha256)
 
     def delete(self, key: str) -> None:
         """Remove the file, if it is there."""
@@ -77,6 +68,13 @@ class LocalBlobs:
             with suppress(FileNotFoundError):  # deleted meanwhile
                 if path.stat().st_mtime < time:
                     yield self._key(path)
+
+    def forget_unfinished(self, time: float) -> None:
+        """Remove old temporary files."""
+        for path in self.root.rglob(f"{_TEMPORARY}*"):
+            with suppress(FileNotFoundError):  # finished meanwhile
+                if path.stat().st_mtime < time:
+                    path.unlink()
 
     def link(self, key: str, seconds: float) -> None:
         """There are no addresses of local files."""
@@ -146,6 +144,23 @@ class LocalWriter:
         """Forget what was not committed."""
         self._file.close()
         self._temporary.unlink(missing_ok=True)
+
+
+def keep_checked(chunks: Iterator[bytes], key: str, path: Path, sha256: str) -> None:
+    """Write to `path` what comes from the blob store, if it has this sha256.
+
+    Raises:
+        BlobCorrupt: then nothing is there.
+    """
+    out = LocalWriter(key, path)
+    try:
+        for chunk in chunks:
+            out.write(chunk)
+        if out.sha256 != sha256:
+            raise corrupt(key, out.sha256, sha256)
+        out.commit()
+    finally:
+        out.discard()
 
 
 def _chunks(source: BinaryIO) -> Iterator[bytes]:

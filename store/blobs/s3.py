@@ -17,8 +17,8 @@ import obstore
 from obstore.store import S3Store
 
 from store.blobs.buckets import Bucket
-from store.blobs.interface import CHUNK_BYTES, Blob, check_key, corrupt
-from store.blobs.local import LocalWriter
+from store.blobs.interface import CHUNK_BYTES, Blob, check_key
+from store.blobs.local import keep_checked
 
 PART_BYTES = 8 * 2**20  # of at most 10,000 parts: files of up to 78 GiB
 PARTS_AT_ONCE = 4
@@ -58,16 +58,7 @@ class S3Blobs:
 
     def fetch(self, key: str, path: Path, sha256: str) -> None:
         """Copy the file to `path`, if its bytes have this sha256."""
-        chunks = self.open_range(key)
-        out = LocalWriter(key, path)
-        try:
-            for chunk in chunks:
-                out.write(chunk)
-            if out.sha256 != sha256:
-                raise corrupt(key, out.sha256, sha256)
-            out.commit()
-        finally:
-            out.discard()
+        keep_checked(self.open_range(key), key, path, sha256)
 
     def delete(self, key: str) -> None:
         """Remove the file, if it is there."""
@@ -95,6 +86,9 @@ class S3Blobs:
         with self._bucket.told():
             for page in obstore.list(self._store):
                 yield from (entry["path"] for entry in page if entry["last_modified"].timestamp() < time)
+
+    def forget_unfinished(self, time: float) -> None:
+        """Left to the bucket's lifecycle rules."""
 
     def link(self, key: str, seconds: float) -> str:
         """Return a signed address of the file."""

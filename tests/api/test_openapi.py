@@ -12,6 +12,7 @@ from api.app import create_app
 from api.schemas.base import ProblemDocument
 from api.schemas.evaluations import EvaluationCreate
 from api.schemas.jobs import JobClone, JobCreate, JobUpdate
+from api.schemas.part_uploads import ContentChoice, UploadComplete, UploadCreate
 from api.schemas.sweeps import SweepCreate
 from api.schemas.uploads import DatasetCreate, TeacherCombine, TeacherCreate, TeacherTrain
 from api.schemas.webhooks import SecretRotate, WebhookCreate, WebhookUpdate
@@ -24,6 +25,10 @@ MODELS: dict[str, type[BaseModel]] = {
     "combine_teachers": TeacherCombine,
     "create_teacher_evaluation": EvaluationCreate,
     "create_dataset": DatasetCreate,
+    "create_upload": UploadCreate,
+    "complete_upload": UploadComplete,
+    "choose_teacher_content": ContentChoice,
+    "choose_dataset_content": ContentChoice,
     "create_job": JobCreate,
     "estimate_job": JobCreate,
     "update_job": JobUpdate,

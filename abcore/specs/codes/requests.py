@@ -180,6 +180,34 @@ REQUESTS: dict[str, Code] = {
         "Send a smaller file, or let the operator raise ABDISTILL_MAX_UPLOAD_BYTES.",
         "too-large",
     ),
+    "upload.part_number": Code(
+        "The upload has no part of this number.", "Parts are numbered from 1 to the upload's `num_parts`."
+    ),
+    "upload.part_size": Code(
+        "The part has not the size that it must have.",
+        "All parts have the upload's `part_bytes`, the last one what is left.",
+    ),
+    "upload.part_bytes": Code(
+        "The file would have more parts than an upload may have.",
+        "Take larger parts, or leave `part_bytes` out.",
+    ),
+    "upload.parts_missing": Code(
+        "Not all parts have arrived, or one was replaced at that moment.",
+        "GET .../parts lists those that are there; send the others, then complete it.",
+        "conflict",
+    ),
+    "upload.open": Code(
+        "The upload is not complete.", "Send the parts that are missing, then complete it.", "conflict"
+    ),
+    "upload.complete": Code(
+        "The upload is complete, and its content cannot change any more.",
+        "Create a new one for other content.",
+        "conflict",
+    ),
+    "upload.whole_digest": Code(
+        "All parts together have another sha256 than the file is said to have.",
+        "The file changed while it was sent: send the parts that differ again, or begin anew.",
+    ),
     "upload.no_room": Code(
         "The service's disk is full.",
         "Nothing was kept. Delete what is not needed, or tell the operator.",

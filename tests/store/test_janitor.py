@@ -1,0 +1,66 @@
+"""The janitor: old files that no row speaks of go, the young and the needed stay, and one process does it."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from store import datasets, part_uploads
+from store.blobs import LocalBlobs
+from store.janitor import Cleaned, clean
+
+DAY = 86400.0
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> LocalBlobs:
+    return LocalBlobs(tmp_path)
+
+
+def _put(blobs: LocalBlobs, key: str, age: float) -> str:
+    with blobs.writer(key) as out:
+        out.write(b"x")
+        out.commit()
+    _age(blobs.root / key, age)
+    return key
+
+
+def _age(path: Path, age: float) -> None:
+    os.utime(path, (time.time() - age,) * 2)
+
+
+def test_old_orphans_go(hand, blobs: LocalBlobs) -> None:
+    dataset = datasets.create(hand.db, hand.project, name="d", filename="d.zip")
+    needed = _put(blobs, "uploads/a/1", 2 * DAY)
+    datasets.attach_upload(hand.db, hand.project, dataset.id, needed, "a" * 64, 1)
+    young = _put(blobs, "uploads/b/1", DAY / 2)
+    _put(blobs, "jobs/gone/1/student.safetensors", 2 * DAY)
+    with blobs.writer("uploads/c/1") as half:
+        half.write(b"half")
+        (writing,) = (path for path in blobs.root.rglob(".*") if path.is_file())
+        assert clean(hand.db, blobs, every_seconds=0.0, orphan_seconds=DAY) == Cleaned(0, 1)
+        assert writing.exists()
+        _age(writing, 2 * DAY)
+        clean(hand.db, blobs, every_seconds=0.0, orphan_seconds=DAY)
+        assert not writing.exists(), "its writer has been dead for a day"
+    assert sorted(blobs.list("")) == [needed, young]
+
+
+def test_the_parts_of_expired_uploads_go_at_once(hand, blobs: LocalBlobs) -> None:
+    for number in range(3):
+        upload, _ = part_uploads.create(
+            hand.db, hand.project, size_bytes=1, part_bytes=1, sha256=None, keep_seconds=-1 if number else DAY
+        )
+        with blobs.writer(f"uploads/{upload.id}/1/1") as out:
+            blob = out.commit()
+        part_uploads.add_part(hand.db, hand.project, upload.id, 1, blob, -1 if number else DAY)
+    assert clean(hand.db, blobs, every_seconds=0.0, orphan_seconds=DAY) == Cleaned(2, 0)
+    assert len(list(blobs.list(""))) == 1
+
+
+def test_once_in_a_while_is_enough(hand, blobs: LocalBlobs) -> None:
+    clean(hand.db, blobs, every_seconds=3600.0, orphan_seconds=DAY)
+    _put(blobs, "a", 2 * DAY)
+    assert clean(hand.db, blobs, every_seconds=3600.0, orphan_seconds=DAY) == Cleaned(0, 0)
+    assert list(blobs.list("")) == ["a"]
