@@ -186,5 +186,7 @@ def _stored(project_id: str) -> tuple[Select[int], ...]:
         .join(Job, Job.id == Artifact.job_id)
         .where(Job.project_id == project_id, Artifact.kind.not_in(("teacher", "dataset")))
     )
-    parts = select(func.sum(UploadPart.size_bytes)).join(PartUpload).where(PartUpload.project_id == project_id)
+    parts = (
+        select(func.sum(UploadPart.size_bytes)).join(PartUpload).where(PartUpload.project_id == project_id)
+    )
     return (*uploads, parts, left)

@@ -83,6 +83,7 @@ class Uploads(Generic[Row]):
             row = self._find(session, project_id, id_, lock=True)
             if row.upload_sha256 != sha256:
                 self._require_empty(row)
+                require_room(session, project_id, size_bytes)
                 row.blob_key, row.upload_sha256, row.upload_bytes = blob_key, sha256, size_bytes
                 self._verify(session, row)
             return row
@@ -96,12 +97,14 @@ class Uploads(Generic[Row]):
             NotFound: of this, or of the upload.
             UploadOpen
             AlreadyUploaded: other content came before.
+            StorageFull
         """
         with db.write() as session:
             upload = part_uploads.take(session, project_id, upload_id, keep_seconds)
             row = self._find(session, project_id, id_, lock=True)
             if row.upload_sha256 != upload.sha256:
                 self._require_empty(row)
+                require_room(session, project_id, upload.size_bytes)  # the verified file is stored besides it
                 row.upload_id, row.upload_sha256, row.upload_bytes = (
                     upload.id,
                     upload.sha256,
@@ -149,12 +152,7 @@ class Uploads(Generic[Row]):
             )
 
     def _verify(self, session: Session, row: Row) -> None:
-        """Queue the verification of content that has just come.
-
-        Raises:
-            StorageFull: what it is to become has no room.
-        """
-        require_room(session, row.project_id, row.upload_bytes or 0)
+        """Queue the verification of content that has just come."""
         row.state_detail = "Waiting for verification."
         row.updated_at = unix_now()
         run: dict[str, Any] = self._run_of(row).model_dump(mode="json")

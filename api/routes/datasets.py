@@ -88,7 +88,7 @@ async def upload(dataset_id: str, request: Request, context: ContextDep, caller:
     "/{dataset_id}/content",
     status_code=202,
     operation_id="choose_dataset_content",
-    responses=refusals(404, 409, 413, 415),
+    responses=refusals(404, 409, 413, 415, 507),
 )
 def choose_content(
     dataset_id: str, body: ContentChoice, context: ContextDep, caller: Submitter, response: Response

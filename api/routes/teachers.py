@@ -125,7 +125,7 @@ async def upload(teacher_id: str, request: Request, context: ContextDep, caller:
     "/{teacher_id}/content",
     status_code=202,
     operation_id="choose_teacher_content",
-    responses=refusals(404, 409, 413, 415),
+    responses=refusals(404, 409, 413, 415, 507),
 )
 def choose_content(
     teacher_id: str, body: ContentChoice, context: ContextDep, caller: Submitter, response: Response

@@ -29,7 +29,7 @@ Sha256 = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="Of the whole
     "/v1/uploads",
     status_code=201,
     operation_id="create_upload",
-    responses=refusals(413, 415)
+    responses=refusals(413, 415, 507)
     | {200: {"model": UploadInParts, "description": "One of this content is there: go on with it"}},
 )
 def create(body: UploadCreate, context: ContextDep, caller: Submitter, response: Response) -> UploadInParts:
@@ -116,11 +116,12 @@ def delete(upload_id: str, context: ContextDep, caller: Submitter) -> None:
         context.blobs.delete(key)
 
 
-@router.head("/v1/blobs/{sha256}", operation_id="head_blob", responses=refusals(404))
-def head_blob(sha256: Sha256, context: ContextDep, caller: Reader) -> Response:
-    """Whether content with this sha256 is here already, in a complete upload of this project, and in which."""
+@router.head("/v1/blobs/{sha256}", operation_id="head_blob", include_in_schema=False)
+@router.get("/v1/blobs/{sha256}", operation_id="find_blob", responses=refusals(404))
+def find_blob(sha256: Sha256, context: ContextDep, caller: Reader, response: Response) -> UploadInParts:
+    """Whether content with this sha256 is here already, and in which complete upload of the project. HEAD will do."""
     upload = part_uploads.find_content(context.db, caller.project_id, sha256)
     if upload is None:
         raise NotFound("content with sha256", sha256)
-    location = f"/v1/uploads/{upload.id}"
-    return Response(headers={"Content-Length": str(upload.size_bytes), "Content-Location": location})
+    response.headers["Content-Location"] = f"/v1/uploads/{upload.id}"
+    return UploadInParts.model_validate(upload)
