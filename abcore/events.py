@@ -6,8 +6,9 @@ writer leaves at most one line without its end.
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TextIO
 
 from pydantic import Field, TypeAdapter
 
@@ -156,24 +157,65 @@ Record = Annotated[Happening | Metrics | Progress, Field(discriminator="type")]
 _RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 
 
-class EventWriter:
-    """Appends records to a file. A torn last line, left by a killed writer, is cut off first."""
+def in_words(one: Happening) -> tuple[Literal["info", "warning", "error"], str]:
+    """Return what a record tells as a level and a sentence."""
+    match one:
+        case RunStarted():
+            return "info", f"Running on {one.device}."
+        case Resumed():
+            return "info", f"Going on from {one.checkpoint}: {one.phase}, epoch {one.epoch}, step {one.step}."
+        case PhaseStarted():
+            return "info", f"Phase {one.phase}: {one.epochs} epochs of {one.steps_per_epoch} steps."
+        case PhaseFinished():
+            return "info", f"Phase {one.phase} finished after {one.seconds:.1f} s."
+        case CheckpointSaved():
+            return "info", f"Checkpoint {one.file} saved in {one.phase}, epoch {one.epoch}, step {one.step}."
+        case MicroBatch():
+            words = f"Memory ran out at step {one.step} of {one.phase}: batches of {one.batch} images are now computed "
+            return "warning", words + f"in parts of at most {one.images}, and their gradients added up."
+        case Note():
+            return one.level, one.message
+        case Interrupted():
+            return "info", "The run was asked to stop and has saved where it was."
+        case Failed():
+            return "error", " ".join(problem.message for problem in one.problems)
+        case Finished():
+            return "info", f"The run finished after {one.seconds:.1f} s."
 
-    def __init__(self, path: Path) -> None:
+
+class EventWriter:
+    """Appends records to a file. A torn last line, left by a killed writer, is cut off first.
+
+    `log` gets the same in words, a line each, but for progress.
+    """
+
+    def __init__(self, path: Path, log: TextIO | None = None) -> None:
         if path.exists():
             content = path.read_bytes()
             if not content.endswith(b"\n"):
                 with path.open("r+b") as torn:
                     torn.truncate(content.rfind(b"\n") + 1)
         self._file = path.open("ab", buffering=0)
+        self._log = log
 
     def emit(self, record: Record) -> None:
         """Append one record; visible to readers when this returns."""
         self._file.write(record.model_dump_json().encode() + b"\n")
+        if self._log is not None and not isinstance(record, Progress):
+            print(_line(record), file=self._log, flush=True)
 
     def close(self) -> None:
         """Close the file; the writer cannot be used any more."""
         self._file.close()
+
+
+def _line(record: Happening | Metrics) -> str:
+    if isinstance(record, Metrics):
+        figures = ", ".join(f"{name} {value:.5g}" for name, value in record.values.items())
+        level, text = "info", f"{record.phase}, epoch {record.epoch}, step {record.step}: {figures}"
+    else:
+        level, text = in_words(record)
+    return f"{datetime.fromtimestamp(record.time, UTC):%Y-%m-%d %H:%M:%S} {level}: {text}"
 
 
 class EventReader:

@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> ExitCode:
     stop = threading.Event()
     # Set before torch is imported, which takes seconds: a stop that comes meanwhile must not kill the process.
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    events = EventWriter(workspace / "events.jsonl")
+    events = EventWriter(workspace / "events.jsonl", log=sys.stdout)
     try:
         return run_workspace(workspace, events, stop)
     finally:

@@ -1,7 +1,7 @@
 """What a run tells: progress, metrics and events, recorded in batches and read in pages."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import case, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -168,31 +168,6 @@ def _columns_of(one: told.Record) -> dict[str, Any]:
 def _event_of(one: told.Record) -> NewEvent | None:
     if isinstance(one, told.Metrics | told.Progress):
         return None  # stored as figures
-    level, message = _in_words(one)
+    level, message = told.in_words(one)
     data = one.model_dump(mode="json", exclude={"time", "type"})
     return NewEvent(one.type, message, level=level, data=data, time=one.time)
-
-
-def _in_words(one: told.Happening) -> tuple[Literal["info", "warning", "error"], str]:
-    match one:
-        case told.RunStarted():
-            return "info", f"Running on {one.device}."
-        case told.Resumed():
-            return "info", f"Going on from {one.checkpoint}: {one.phase}, epoch {one.epoch}, step {one.step}."
-        case told.PhaseStarted():
-            return "info", f"Phase {one.phase}: {one.epochs} epochs of {one.steps_per_epoch} steps."
-        case told.PhaseFinished():
-            return "info", f"Phase {one.phase} finished after {one.seconds:.1f} s."
-        case told.CheckpointSaved():
-            return "info", f"Checkpoint {one.file} saved in {one.phase}, epoch {one.epoch}, step {one.step}."
-        case told.MicroBatch():
-            words = f"Memory ran out at step {one.step} of {one.phase}: batches of {one.batch} images are now computed "
-            return "warning", words + f"in parts of at most {one.images}, and their gradients added up."
-        case told.Note():
-            return one.level, one.message
-        case told.Interrupted():
-            return "info", "The run was asked to stop and has saved where it was."
-        case told.Failed():
-            return "error", " ".join(problem.message for problem in one.problems)
-        case told.Finished():
-            return "info", f"The run finished after {one.seconds:.1f} s."

@@ -117,11 +117,11 @@ class Attempt:
             headway = Headway(workspace, run, shop.settings.stall_seconds)
             code = self._watch(child, relay, lambda: headway.check(child, workspace.log))
             self._commit(self._heartbeat.child_ended)
-            self._commit(relay.pump)
+            self._commit(lambda: relay.pump(last=True))
         except Stalled as error:
             child.kill()
             child.wait()
-            self._commit(relay.pump)
+            self._commit(lambda: relay.pump(last=True))
             self._publish_log(workspace)
             return self._crash(stalled(error), log_tail(workspace), MOST_STALLS)
         except BrokenProtocol as error:

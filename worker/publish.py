@@ -1,12 +1,12 @@
 """What an attempt leaves behind: its outputs, checked, and its log, bounded."""
 
 import os
-from pathlib import Path
 
 from abcore.specs.runs import RunResult
 from store.blobs import Blob, BlobStore
 from store.errors import BlobError, BlobsUnusable
 from store.leases import Lease, NewArtifact
+from worker.secrets import masked
 from worker.workspace import Workspace
 
 LOG_BYTES = 2**20
@@ -57,30 +57,33 @@ def publish(blobs: BlobStore, lease: Lease, workspace: Workspace, result: RunRes
 
 def publish_log(blobs: BlobStore, lease: Lease, workspace: Workspace) -> NewArtifact | None:
     """Put the log's last MiB into the blob store; None where the child never wrote one."""
-    if not workspace.log.is_file():
+    log = _end_of_log(workspace, LOG_BYTES)
+    if log is None:
         return None
     name = f"log-{lease.epoch}.txt"
     bounded = workspace.root / name
-    bounded.write_bytes(_end_of(workspace.log, LOG_BYTES))
+    bounded.unlink(missing_ok=True)  # nor is the child to say where this is written
+    bounded.write_bytes(log)
     blob = blobs.put_file(_key(lease, name, "log"), bounded)
     return _artifact(name, "log", "text/plain; charset=utf-8", blob)
 
 
 def log_tail(workspace: Workspace) -> str:
     """Return the last lines of the child's log."""
-    if not workspace.log.is_file():
-        return ""
-    lines = _end_of(workspace.log, TAIL_BYTES).decode(errors="replace").splitlines()
+    lines = (_end_of_log(workspace, TAIL_BYTES) or b"").decode(errors="replace").splitlines()
     return "\n".join(lines[-TAIL_LINES:])
 
 
-def _end_of(path: Path, num_bytes: int) -> bytes:
-    """The last bytes of a file, from the beginning of a line where it was cut."""
-    with path.open("rb") as file:
+def _end_of_log(workspace: Workspace, num_bytes: int) -> bytes | None:
+    """The last bytes of the log, from the beginning of a line where it was cut; None where there is none."""
+    file = workspace.open_log()
+    if file is None:
+        return None
+    with file:
         start = max(0, file.seek(0, os.SEEK_END) - num_bytes)
         file.seek(start)
         content = file.read(num_bytes)
-    return content.partition(b"\n")[2] or content if start else content
+    return masked(content.partition(b"\n")[2] or content if start else content)
 
 
 def _key(lease: Lease, name: str, kind: str) -> str:

@@ -4,8 +4,10 @@ import fcntl
 import logging
 import os
 import shutil
+import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +43,20 @@ class Workspace:
         if path.resolve() != path or not path.is_relative_to(root) or not path.is_file():
             raise ValueError(f"{relative!r} is not a regular file of the workspace")
         return path
+
+    def open_log(self) -> BinaryIO | None:
+        """Open the child's log; None where it has none any more that is a file of its own.
+
+        The child could put a link there, to a file that only the worker should read.
+        """
+        try:
+            descriptor = os.open(self.log, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            return None
+        return os.fdopen(descriptor, "rb")
 
 
 class Workspaces:

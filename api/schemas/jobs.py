@@ -243,6 +243,17 @@ class Metric(Answer):
     time: Time
 
 
+class LogPart(Answer):
+    """Some whole lines of what a job's processes wrote."""
+
+    object: Literal["log"] = "log"
+    seq: int = Field(description="Counts from 1; where it jumps, the beginning of a long log was forgotten.")
+    position: int = Field(description="Bytes (UTF-8) of the job's log before them, over all attempts.")
+    attempt: int
+    time: Time
+    text: str
+
+
 class Artifact(Answer):
     """A file that a job left; its bytes are at `GET /v1/jobs/{id}/artifacts/{name}`."""
 
@@ -266,6 +277,10 @@ class EventPage(Page[Event]):
 
 class MetricPage(Page[Metric]):
     """Part of a list of metrics."""
+
+
+class LogPage(Page[LogPart]):
+    """Part of a log."""
 
 
 class ArtifactPage(Page[Artifact]):

@@ -321,6 +321,16 @@ class Metric(Answer):
     time: datetime | None = None
 
 
+class LogPart(Answer):
+    """Some whole lines of what a job's processes wrote; `position` is how many bytes of its log came before."""
+
+    seq: int
+    position: int
+    attempt: int
+    time: datetime
+    text: str
+
+
 class Artifact(Answer):
     """A file that a job left behind."""
 

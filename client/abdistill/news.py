@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from abdistill.errors import JobCancelled, JobFailed, Timeout
-from abdistill.models import Event, Job, Metric, Page
+from abdistill.models import Event, Job, LogPart, Metric, Page
 from abdistill.streams import read_stream
 from abdistill.transport import Transport
 
@@ -91,6 +91,35 @@ class JobNews:
         given = {key: value for key, value in params.items() if value is not None}
         response = self._transport.request("GET", f"/v1/jobs/{job_id}/metrics", params=given)
         return Page[Metric].model_validate_json(response.content)
+
+    def logs(self, job_id: str, *, tail: int | None = None, follow: bool = False) -> Iterator[str]:
+        """Yield the lines that a job's processes wrote, without their ends: all that is kept, or the last ones.
+
+        With `follow` it goes on to the job's end, as they are written; a lost connection is made again, and no line is
+        missed or seen twice.
+        """
+        seen = 0
+        for part in self._log_parts(job_id, tail):
+            seen = part.seq
+            yield from part.text.splitlines()
+        if not follow:
+            return
+        for message in read_stream(
+            self._transport, f"/v1/jobs/{job_id}/stream?include=log", last_id=f"e0.m0.l{seen}"
+        ):
+            if message.kind == "log":
+                yield from LogPart.model_validate(message.content).text.splitlines()
+
+    def _log_parts(self, job_id: str, tail: int | None) -> Iterator[LogPart]:
+        params = {} if tail is None else {"tail": tail}
+        cursor: str | None = "0"
+        while cursor is not None:
+            response = self._transport.request(
+                "GET", f"/v1/jobs/{job_id}/logs", params=params | {"after": int(cursor)}
+            )
+            page = Page[LogPart].model_validate_json(response.content)
+            yield from page.data
+            cursor = page.next_cursor
 
     def watch(
         self, job_id: str, *, timeout_seconds: float | None = None, poll_seconds: float = 1.0

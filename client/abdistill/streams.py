@@ -11,19 +11,20 @@ from abdistill.transport import RETRIED_STATUS, Transport, pause
 
 
 class Message(NamedTuple):
-    """What the service said: `job`, `event`, `metrics` or `end`, and its content."""
+    """What the service said: `job`, `event`, `metrics`, `log` or `end`, and its content."""
 
     kind: str
     content: Any
 
 
-def read_stream(transport: Transport, url_path: str) -> Iterator[Message]:
+def read_stream(transport: Transport, url_path: str, last_id: str | None = None) -> Iterator[Message]:
     """Yield messages until `end`, each once: after a lost connection the service goes on behind the last one.
+
+    With `last_id` it begins behind the message of that id.
 
     Raises:
         ApiError: refused. ConnectionFailed: the connection stayed lost.
     """
-    last_id: str | None = None
     failures = 0
     while True:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})

@@ -18,6 +18,9 @@ from abdistill.cli import parsing, watching
 from abdistill.cli.session import EXIT_CODES
 from rich.console import Console
 
+from store import logs
+from store.leases import requeue
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 ALONE = [
     *("--student", "wide_resnet:depth=10,width=1", "--set", "transfer=null"),
@@ -78,7 +81,11 @@ def test_a_job_is_paused_resumed_followed_run_again_and_deleted(
     job_id = backstage.submit(client, file)
     assert json.loads(run_cli("jobs", "pause", job_id, "--json").stdout)["state"] == "paused"
     assert json.loads(run_cli("jobs", "resume", job_id, "--json").stdout)["state"] == "queued"
+    logs.append(backstage.db, lease := backstage.claim(), ["[bold]one\n", "two\n"])
+    assert run_cli("logs", job_id).stdout == "[bold]one\ntwo\n"
+    requeue(backstage.db, lease, "tests")
     client.jobs.cancel(job_id)
+    assert run_cli("logs", job_id, "-f", "--tail", "1").stdout == "two\n"
     told = [json.loads(line) for line in run_cli("jobs", "follow", job_id).stdout.splitlines()]
     assert [one["type"] for one in told if "seq" in one][-1] == "job.cancelled"
     assert told[-1]["state"] == "cancelled"

@@ -8,6 +8,8 @@ import pytest
 from abdistill import Client, ConnectionFailed, IntegrityError, ServerError
 from abdistill.models import Event, Job, Metric
 
+from store import logs
+
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 BROKEN = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\nConnection: close\r\n\r\noops"
 SLOW_DOWN = BUSY.replace(b"503 Service Unavailable", b"429 Too Many Requests")
@@ -100,6 +102,26 @@ def test_a_stream_that_is_cut_again_and_again_tells_all_once(
     assert sorted(figures) == [("eval/top1", 10), ("eval/top1", 20), ("loss", 10), ("loss", 20)]
     assert isinstance(told[-1], Job)
     assert told[-1].state == "succeeded"
+
+
+def test_a_log_that_is_followed_over_broken_connections_is_whole(
+    shaky: Client, proxy: Any, client: Client, backstage: Any, file: Path
+) -> None:
+    job_id = backstage.submit(client, file)
+    lease = backstage.claim()
+    lines = [f"line {number}" for number in range(40)]
+    for line in lines[:20]:
+        logs.append(backstage.db, lease, [f"{line}\n"])
+    assert list(client.jobs.logs(job_id, tail=2)) == lines[18:20]
+    # The first connection asks for what is there, the second follows; both are cut in the middle of it.
+    proxy.cut(down=[500, 4000, 900, 1500])
+    followed = shaky.jobs.logs(job_id, tail=5, follow=True)
+    assert [next(followed) for _ in range(5)] == lines[15:20]
+    for line in lines[20:]:
+        logs.append(backstage.db, lease, [f"{line}\n"])
+    backstage.succeed(lease, b"student")
+    assert list(followed) == lines[20:]
+    assert len(proxy.heads(f"GET /v1/jobs/{job_id}/stream?include=log")) >= 2
 
 
 def submitted(client: Client, backstage: Any, file: Path, student: bytes) -> str:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 from abdistill import Client
 
-from store import leases
+from store import leases, logs
 from store.models import JobState
 from store.moves import NEXT, JobEventType
 from store.waiting import WaitCode
@@ -41,6 +41,7 @@ def a_worker(backstage: Any) -> Iterator[None]:
         while not over.wait(0.02):
             if (lease := leases.claim(backstage.db, "worker", 3600.0)) is not None:
                 backstage.train(lease)
+                logs.append(backstage.db, lease, ["a line of the log\n"])
                 backstage.succeed(lease, b"student")
 
     thread = threading.Thread(target=work)
@@ -68,6 +69,7 @@ def test_the_blocks_run_in_their_order(
     printed = capsys.readouterr().out
     assert "job.succeeded The job succeeded." in printed
     assert "finetune loss 20 0.5" in printed
+    assert "a line of the log" in printed
     assert "{'student.width': 2, 'recipe.seed': 1} 0.97" in printed
     assert "['recipe.seed', 'student.width']" in printed
     assert client.jobs.get(names["job"].id).max_runtime_seconds == 3600

@@ -179,6 +179,12 @@ def link_out(out: events.EventWriter) -> None:
     finish(out, sha256=hashlib.sha256((FOLDER / "secret").read_bytes()).hexdigest())
 
 
+def link_log(out: events.EventWriter) -> None:
+    (WORKSPACE / "log.txt").unlink()
+    (WORKSPACE / "log.txt").symlink_to(FOLDER / "secret")
+    finish(out)
+
+
 def babble(out: events.EventWriter) -> None:
     save(out, 1)
     with (WORKSPACE / "events.jsonl").open("a") as file:
@@ -238,6 +244,7 @@ BEHAVIOURS = {
     "tick": tick,
     "probe": probe,
     "link_out": link_out,
+    "link_log": link_log,
     "babble": babble,
     "flood": flood,
     "lie": lambda out: finish(out, sha256="0" * 64),

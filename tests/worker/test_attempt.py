@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import update
 
 import leash
+from store import logs
 from store.models import Job
 
 # Where what is claimed is not the database's affair, one kind is enough.
@@ -29,6 +30,8 @@ def test_a_job_runs_to_success(house) -> None:
         assert house.read(files["student.safetensors"]) == b"weights"
         assert files["student.safetensors"].blob_key == f"jobs/{job.id}/1/student.safetensors"
         assert house.read(files["log-1.txt"]) == b"a line of the log\n"
+        (part,) = logs.read(house.db, job.project_id, job.id)
+        assert (part.attempt, part.text) == (1, "a line of the log\n")
         assert not house.left_behind()
 
 
@@ -256,6 +259,19 @@ def test_a_long_log_is_cut_at_its_beginning(house) -> None:
     assert len(log) <= 2**20
     assert log.startswith(b"line 0")
     assert log.endswith(b"line 059999 " + b"x" * 30 + b"\n")
+    shown = logs.tail(house.db, job.project_id, job.id, 1)
+    assert shown[0].text.startswith("line 059999 ")
+
+
+@sqlite_only
+def test_a_log_that_leads_elsewhere_is_not_read(house) -> None:
+    (house.folder / "secret").write_bytes(b"the host's secret")
+    job = house.submit()
+    with house.shift("link_log") as shift:
+        shift.work()
+    assert house.get(job).state == "succeeded"
+    assert not [name for name in house.files(job) if name.startswith("log")]
+    assert "secret" not in "".join(part.text for part in logs.read(house.db, job.project_id, job.id))
 
 
 @sqlite_only

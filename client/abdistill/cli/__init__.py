@@ -2,7 +2,7 @@
 
 - `session`     the client, the streams, errors and exit codes
 - `uploads`     teachers and datasets         `jobs`      submit, presets, list, show, watch, cancel; download
-- `news`        events, metrics, follow       `sweeps`    sweeps and comparisons
+- `news`        events, metrics, follow; logs `sweeps`    sweeps and comparisons
 - `webhooks`    who is told of what happens   `usage`     what a project has, and may have
 - `parsing`     words into specs              `rendering`, `transfers`, `watching`   answers and progress on a terminal
 """
@@ -32,6 +32,7 @@ jobs.jobs.command("follow")(news.follow)
 app.add_typer(sweeps.sweeps, name="sweeps")
 app.add_typer(webhooks.webhooks, name="webhooks")
 app.command("download")(jobs.download)
+app.command("logs")(news.logs)
 app.command("compare")(sweeps.compare)
 app.command("usage")(usage.usage)
 

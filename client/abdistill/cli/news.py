@@ -1,4 +1,4 @@
-"""What a job tells, on a terminal: `abdistill jobs events`, `metrics` and `follow`."""
+"""What a job tells, on a terminal: `abdistill logs`, `abdistill jobs events`, `metrics` and `follow`."""
 
 from typing import Annotated
 
@@ -67,3 +67,14 @@ def metrics(
     for one in page.data:
         table.add_row(one.phase, escape(one.name), str(one.epoch), f"{one.step:,}", f"{one.value:.5g}")
     out.print(table)
+
+
+def logs(
+    context: typer.Context,
+    job_id: str,
+    follow_it: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
+    tail: Annotated[int | None, typer.Option(min=1, help="Begin with the last so many lines.")] = None,
+) -> None:
+    """What a job's processes wrote."""
+    for line in client_of(context).jobs.logs(job_id, tail=tail, follow=follow_it):
+        out.print(line, markup=False, soft_wrap=True)
