@@ -22,10 +22,10 @@ from abdistill.errors import (
     Timeout,
     Unauthorized,
 )
+from abdistill.hooks import Delivery, Webhook
 from abdistill.models import (
     Artifact,
     Dataset,
-    Delivery,
     Evaluation,
     Event,
     Job,
@@ -35,7 +35,6 @@ from abdistill.models import (
     Teacher,
     Usage,
     Waiting,
-    Webhook,
 )
 from abdistill.news import Update
 

@@ -1,12 +1,47 @@
 """`/v1/webhooks`: who is told of changes of state. What receives them is in `abdistill.webhooks`."""
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
-from abdistill.models import Delivery, Page, Webhook
+from pydantic import Field
+
+from abdistill.models import Answer, Page
 from abdistill.transport import Transport
 
 _PATH = "/v1/webhooks"
+
+
+class Webhook(Answer):
+    """An address that is told of changes of state. `secret` is there only where the service has just made it."""
+
+    id: str
+    url: str
+    description: str | None = None
+    events: tuple[str, ...]
+    enabled: bool
+    disabled_reason: str | None = None
+    old_secrets_until: tuple[datetime, ...] = ()
+    secret: str | None = None
+    created_at: datetime
+    updated_at: datetime | None = None
+
+
+class Delivery(Answer):
+    """One event for one webhook: `pending` until it was accepted (`succeeded`) or is given up (`failed`)."""
+
+    id: str
+    webhook_id: str
+    event_id: str
+    type: str
+    state: str
+    attempts: int
+    response_status: int | None = None
+    error: str | None = None
+    attempted_at: datetime | None = None
+    next_attempt_at: datetime | None = None
+    created_at: datetime
+    payload: dict[str, Any] = Field(default_factory=dict)
 
 
 class Webhooks:

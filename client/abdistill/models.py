@@ -342,38 +342,6 @@ class Artifact(Answer):
     created_at: datetime | None = None
 
 
-class Webhook(Answer):
-    """An address that is told of changes of state. `secret` is there only where the service has just made it."""
-
-    id: str
-    url: str
-    description: str | None = None
-    events: tuple[str, ...]
-    enabled: bool
-    disabled_reason: str | None = None
-    old_secrets_until: tuple[datetime, ...] = ()
-    secret: str | None = None
-    created_at: datetime
-    updated_at: datetime | None = None
-
-
-class Delivery(Answer):
-    """One event for one webhook: `pending` until it was accepted (`succeeded`) or is given up (`failed`)."""
-
-    id: str
-    webhook_id: str
-    event_id: str
-    type: str
-    state: str
-    attempts: int
-    response_status: int | None = None
-    error: str | None = None
-    attempted_at: datetime | None = None
-    next_attempt_at: datetime | None = None
-    created_at: datetime
-    payload: dict[str, Any] = Field(default_factory=dict)
-
-
 Item = TypeVar("Item", bound=Answer)
 
 

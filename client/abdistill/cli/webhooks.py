@@ -11,7 +11,7 @@ from rich.table import Table
 
 from abdistill.cli.rendering import age, print_fields, print_json, state
 from abdistill.cli.session import JsonOption, client_of, out
-from abdistill.models import Delivery, Webhook
+from abdistill.hooks import Delivery, Webhook
 
 webhooks = typer.Typer(no_args_is_help=True, help="Addresses that are told of changes of state.")
 
