@@ -67,16 +67,23 @@ class Transport:
         json: Any = None,
         content: Callable[[], Iterator[bytes]] | None = None,
         headers: dict[str, str] | None = None,
+        repeatable: bool = False,
+        max_retries: int | None = None,
+        timeout_seconds: float | None = None,
     ) -> httpx.Response:
         """The response to a request, read whole; `content` is called anew for each attempt.
+
+        `repeatable` says of a POST that the service takes it twice as once. `max_retries` and `timeout_seconds` are
+        the transport's own where they are not given.
 
         Raises:
             ApiError: the service refused (a subclass by status).
             ConnectionFailed: it could not be reached, however often it was tried.
         """
-        idempotent = method in IDEMPOTENT_METHODS or "Idempotency-Key" in (headers or {})
-        for attempt in range(self.max_retries + 1):
-            last = attempt == self.max_retries
+        idempotent = repeatable or method in IDEMPOTENT_METHODS or "Idempotency-Key" in (headers or {})
+        most = self.max_retries if max_retries is None else max_retries
+        for attempt in range(most + 1):
+            last = attempt == most
             try:
                 response = self._http.request(
                     method,
@@ -85,6 +92,7 @@ class Transport:
                     json=json,
                     content=content() if content else None,
                     headers=headers,
+                    timeout=httpx.USE_CLIENT_DEFAULT if timeout_seconds is None else timeout_seconds,
                 )
             except httpx.TransportError as lost:
                 if last or not (idempotent or never_sent(lost)):

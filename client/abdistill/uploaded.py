@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from abdistill import parts
 from abdistill.errors import Rejected, Timeout
 from abdistill.models import Dataset, Evaluation, Page, Teacher
 from abdistill.transport import Transport
@@ -51,13 +52,19 @@ class UploadedResources(Generic[Kind]):
     ) -> Kind:
         """Send the file of one that was created; the service then reads and checks it.
 
-        Safe to repeat: the very same file is accepted twice.
+        Safe to repeat: the very same file is accepted twice. A large one is sent in parts; whoever sends it again, for
+        this or for another, goes on where it was cut off.
 
         Raises:
             ConfigurationError: the file cannot be read. Conflict: another file has been uploaded before.
         """
         file = LocalFile.read(Path(path))
-        put_file(self._transport, f"{self._url_path}/{resource_id}/content", file, progress)
+        url_path = f"{self._url_path}/{resource_id}/content"
+        if file.size_bytes < parts.PARTS_FROM_BYTES:
+            put_file(self._transport, url_path, file, progress)
+        else:
+            upload = parts.send_in_parts(self._transport, file, progress)
+            self._transport.request("POST", url_path, json={"upload": upload}, repeatable=True)
         return self.get(resource_id)
 
     def wait(

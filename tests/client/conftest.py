@@ -62,7 +62,11 @@ class Backstage:
 
     def __init__(self, folder: Path) -> None:
         self.settings = Settings(
-            data_dir=folder, webhook_allow_http=True, webhook_allow_private=True, webhook_poll_seconds=0.05
+            data_dir=folder,
+            upload_part_bytes=2**18,
+            webhook_allow_http=True,
+            webhook_allow_private=True,
+            webhook_poll_seconds=0.05,
         )
         schema.upgrade(self.settings.database_url)
         self.db = Database(self.settings.database_url)
