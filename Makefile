@@ -6,6 +6,7 @@
 #   make up           the whole service on this machine: API, worker, broker
 #   make test-slow    the proofs that take minutes
 #   make hostile      520 files made to harm, each into the running service      (~15 min on 2 cores)
+#   make audit        the pins against the public advisories (asks a service on the internet)
 #   make bench        every published figure again
 #
 # PYTHON=python3.12 make ...   another interpreter (>= 3.11)
@@ -15,13 +16,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP_FLAGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+AUDIT := .audit
 STAMP := $(VENV)/.installed
 SOURCES := abcore api benchmarks client demo leash migrations server store tests worker
 
 # Tests train small networks, several at once: threads would only get into each other's way.
 SMALL := OMP_NUM_THREADS=1
 
-.PHONY: demo test test-slow hostile check format up bench clean
+.PHONY: demo test test-slow hostile check format up audit bench clean
 
 $(STAMP): pyproject.toml client/pyproject.toml constraints.txt
 	@echo "==> Setting up $(VENV) with $(PYTHON) (about two minutes, 1.6 GB: most of it is torch)"
@@ -63,8 +65,18 @@ format: $(STAMP)
 up: $(STAMP)
 	@$(BIN)/abdistill-server up
 
+audit:
+	@echo "==> Known vulnerabilities of what constraints.txt pins"
+	@test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && \
+		$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) pip-audit; }
+	@$(AUDIT)/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt >$(AUDIT)/report 2>&1; code=$$?; \
+		cat $(AUDIT)/report; \
+		if [ $$code -ne 0 ] && ! grep -q "^Found .* known vulnerabilit" $(AUDIT)/report; then \
+			echo "make audit: the advisory service did not answer for all pins: this is NO audit."; exit 2; fi; \
+		exit $$code
+
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage* demo-output
+	rm -rf $(VENV) $(AUDIT) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage* demo-output

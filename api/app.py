@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from api import documentation, openapi
 from api import problems as refusals
@@ -11,8 +12,9 @@ from api.context import Context
 from api.delivery.deliverer import Deliverer
 from api.describer import Describer
 from api.logs import show_logs
-from api.middleware import Envelope
+from api.middleware import Envelope, cors
 from api.polls import AnswerPolls, Polls
+from api.rates import RateLimiter
 from api.routes import (
     architectures,
     artifacts,
@@ -60,6 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             doorbell=Doorbell(settings.broker_url),
             describer=Describer(),
             polls=polls,
+            rates=RateLimiter(settings.key_requests) if settings.key_requests else None,
         )
         app.state.context = context
         sweeper = Sweeper(context)
@@ -78,7 +81,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app = FastAPI(**openapi.INFO, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_middleware(AnswerPolls, polls=polls)
-    app.add_middleware(Envelope)
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, **cors(settings.cors_origins))
+    app.add_middleware(Envelope, request_seconds=settings.request_seconds)
     refusals.install(app)
     app.include_router(health.router)
     app.include_router(

@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Security
+from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
 from abcore.specs.refusals import Problem
 from api.context import ContextDep
 from api.problems import Refused
+from api.rates import WINDOW_SECONDS, RateLimiter
 from store.errors import Unauthenticated
 from store.keys import Principal, authenticate
 
@@ -15,11 +16,36 @@ _bearer = HTTPBearer(auto_error=False, description="An API key: `abdistill-serve
 
 
 def _principal(  # in a thread, as it reads the database
-    context: ContextDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+    request: Request,
+    context: ContextDep,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
 ) -> Principal:
     if credentials is None:
         raise Unauthenticated("The request has no API key: send it as `Authorization: Bearer abd_...`.")
-    return authenticate(context.db, credentials.credentials)
+    principal = authenticate(context.db, credentials.credentials)
+    if context.rates is not None:
+        _count(request, context.rates, principal.key_id)
+    return principal
+
+
+def _count(request: Request, rates: RateLimiter, key_id: str) -> None:
+    """Take a token from the key's bucket; the envelope of the answer, whatever that will be, says what is left.
+
+    Raises:
+        Refused: 429, there is none.
+    """
+    allowance = rates.take(key_id)
+    request.state.headers = allowance.headers()
+    if allowance.wait_seconds:
+        raise Refused(
+            Problem(
+                code="request.rate",
+                message=f"key {key_id} may send {allowance.requests:,} requests in {WINDOW_SECONDS} s",
+                where="header.Authorization",
+                allowed=(f"<= {allowance.requests} requests in {WINDOW_SECONDS} s",),
+            ),
+            headers={"Retry-After": str(allowance.wait_seconds)},
+        )
 
 
 async def _allowed(needed: SecurityScopes, principal: Annotated[Principal, Depends(_principal)]) -> Principal:

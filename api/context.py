@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from api.describer import Describer
 from api.polls import Polls
+from api.rates import RateLimiter
 from store.blobs import BlobStore
 from store.database import Database
 from store.queue import Doorbell
@@ -23,6 +24,7 @@ class Context:
     doorbell: Doorbell
     describer: Describer
     polls: Polls
+    rates: RateLimiter | None
 
 
 async def _context(request: Request) -> Context:  # async: nothing to wait for, so no thread for it

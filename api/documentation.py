@@ -9,6 +9,7 @@ _WHEN = {
     401: "No API key, or one that is not valid",
     403: "The key's scopes do not allow this",
     404: "No such object in this key's project",
+    408: "The body did not come in time",
     409: "The object's state does not allow this",
     410: "The file's content is not there any more",
     411: "The request does not say how long its body is",
@@ -17,7 +18,7 @@ _WHEN = {
     415: "The body is not JSON",
     416: "The range begins beyond the end",
     422: "Something in the request is wrong; `errors` says what, where, and what is allowed",
-    429: "The project has as many jobs as it may have (quota)",
+    429: "Too many requests of this key, until Retry-After; or as many jobs of the project as it may have",
     500: "The service has a fault of its own; its log has more, by `request_id`",
     503: "The service cannot answer this at the moment; try again after Retry-After seconds",
     507: "The service, or the project by its quota, has no room for the file",
@@ -34,7 +35,7 @@ def refusals(*statuses: int) -> Responses:
     }
 
 
-EVERY_ROUTE = refusals(401, 403, 422)
+EVERY_ROUTE = refusals(401, 403, 422, 429)
 
 UPLOAD: dict[str, Any] = {
     "requestBody": {

@@ -1,10 +1,12 @@
 """Around every request: its id, its line in the log, headers that browsers heed, a limit on what is no upload."""
 
+import asyncio
 import logging
 import os
 import re
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from fastapi import Request
 from starlette.datastructures import Headers
@@ -33,8 +35,9 @@ _log = logging.getLogger("api.access")
 class Envelope:
     """ASGI middleware for all of it; a chain of small ones would copy every message several times."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, request_seconds: float) -> None:
         self._app = app
+        self._seconds = request_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -52,11 +55,13 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = _with_ours(message.get("headers", ()), request_id)
+                told = [(b"x-request-id", request_id.encode()), *scope["state"].get("headers", ())]
+                message["headers"] = _with_ours(message.get("headers", ()), told)
             await send(message)
 
         is_upload = scope["method"] == "PUT" and _FILE_PATH.fullmatch(scope["path"]) is not None
-        limited = receive if is_upload else _limited(receive, headers.get("content-length", ""))
+        timely = _timely(receive, self._seconds, is_upload=is_upload)
+        limited = timely if is_upload else _limited(timely, headers.get("content-length", ""))
         try:
             await self._app(scope, limited, send_with_headers)
         except Exception as error:
@@ -70,11 +75,70 @@ class Envelope:
             _log.info("%s %s %s %.0f ms %s", scope["method"], path, status, milliseconds, request_id)
 
 
-def _with_ours(given: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+def _with_ours(
+    given: Iterable[tuple[bytes, bytes]], told: Iterable[tuple[bytes, bytes]]
+) -> list[tuple[bytes, bytes]]:
     """A new list: that of a response belongs to the response, which may be sent again."""
-    headers = [*given, (b"x-request-id", request_id.encode()), *_ALWAYS]
+    headers = [*given, *told, *_ALWAYS]
     names = {name for name, _ in headers}
     return headers + [pair for pair in _UNLESS_GIVEN if pair[0] not in names]
+
+
+def cors(origins: str) -> dict[str, Any]:
+    """Options of the middleware that lets web pages of these origins, separated by commas, use the API."""
+    return {
+        "allow_origins": [origin.strip() for origin in origins.split(",")],
+        "allow_methods": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+        "allow_headers": [
+            "Authorization",
+            "Content-Type",
+            "Idempotency-Key",
+            "If-None-Match",
+            "Last-Event-ID",
+            "Range",
+        ],
+        "expose_headers": [
+            "ETag",
+            "Location",
+            "RateLimit",
+            "RateLimit-Policy",
+            "Retry-After",
+            "X-Request-ID",
+        ],
+    }
+
+
+def _timely(receive: Receive, seconds: float, *, is_upload: bool) -> Receive:
+    """Give up on a body that does not come: as a whole in this time, of an upload each part."""
+    deadline = None if is_upload else time.monotonic() + seconds
+    whole = False
+
+    async def timely() -> Message:
+        nonlocal whole
+        if whole:
+            return await receive()  # that the other side goes away, whenever that is
+        left = seconds if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            async with asyncio.timeout(left):
+                message = await receive()
+        except TimeoutError:
+            raise _too_slow(seconds) from None
+        whole = not message.get("more_body", False)
+        return message
+
+    return timely
+
+
+def _too_slow(seconds: float) -> Refused:
+    return Refused(
+        Problem(
+            code="request.slow",
+            message=f"the body did not come within {seconds:g} s",
+            where="body",
+            allowed=(f"<= {seconds:g} s",),
+        ),
+        headers={"Connection": "close"},
+    )
 
 
 def _limited(receive: Receive, content_length: str) -> Receive:

@@ -82,7 +82,7 @@ def _add_refusals(operation: dict[str, Any]) -> None:
     """What every operation can answer, and what every one that reads JSON can."""
     statuses = [500]
     if "application/json" in operation.get("requestBody", {}).get("content", {}):
-        statuses += [400, 413, 415]
+        statuses += [400, 408, 413, 415]
     for status, answer in refusals(*statuses).items():
         operation["responses"].setdefault(str(status), answer)
     operation["responses"] = dict(sorted(operation["responses"].items()))

@@ -45,6 +45,9 @@ TYPES: dict[str, ProblemType] = {
     "method-not-allowed": ProblemType(
         405, "The path has no such method", "`Allow` lists the methods that it has."
     ),
+    "timeout": ProblemType(
+        408, "The body did not come in time", "`allowed` is how long it may take. Nothing was kept."
+    ),
     "conflict": ProblemType(409, "The object's state does not allow this", "Look at its state, then decide."),
     "not-ready": ProblemType(
         409,
@@ -76,6 +79,11 @@ TYPES: dict[str, ProblemType] = {
         422,
         "This Idempotency-Key was used for another request",
         "The same key with the same body is answered with the first answer; with another body it is an error.",
+    ),
+    "rate": ProblemType(
+        429,
+        "The key has sent as many requests as it may in this time",
+        "Send it again after `Retry-After` seconds. Every answer says in `RateLimit` how many requests are left.",
     ),
     "quota": ProblemType(
         429,

@@ -151,6 +151,7 @@ def _serving(app: str, folder: Path, *options: str) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = int(probe.getsockname()[1])
     settings = {
+        "ABDISTILL_KEY_REQUESTS": "0",
         "ABDISTILL_DATA_DIR": str(folder),
         "ABDISTILL_DATABASE_URL": f"sqlite:///{folder / 'abdistill.db'}",
         "ABDISTILL_BROKER_URL": f"redis+socket://{folder / 'nobody.sock'}",  # no job is queued: nobody is rung for

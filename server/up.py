@@ -21,7 +21,6 @@ from store.settings import Settings
 
 ADDRESS_FILE = "address.json"
 WORKER_READY = " ready."  # what Celery says once it listens to the broker
-STREAM_GRACE_SECONDS = "5"
 PYTHON = (sys.executable, "-P")  # -P: what lies in the current folder is not the service
 
 
@@ -69,7 +68,7 @@ def _start_all(settings: Settings, supervisor: Supervisor, patience_seconds: flo
         db.dispose()
     url = url_of(settings.host, port)
     environment = child_environment(settings)
-    supervisor.start(Service("api", _api_command(settings), environment, lambda _lines: answers(url)))
+    supervisor.start(Service("api", [*PYTHON, "-m", "api"], environment, lambda _lines: answers(url)))
     supervisor.start(worker_service(settings, environment))
     return url, key
 
@@ -78,17 +77,6 @@ def child_environment(settings: Settings) -> dict[str, str]:
     """This process's environment with every setting spelled out, so that all processes agree."""
     told = settings.model_dump(exclude_none=True)
     return dict(os.environ) | {f"ABDISTILL_{name.upper()}": str(value) for name, value in told.items()}
-
-
-def _api_command(settings: Settings) -> list[str]:
-    options = {
-        "--host": settings.host,
-        "--port": str(settings.port),
-        "--log-level": "info",
-        "--timeout-graceful-shutdown": STREAM_GRACE_SECONDS,  # streams last as long as jobs do
-    }
-    words = [word for option in options.items() for word in option]
-    return [*PYTHON, "-m", "uvicorn", "--factory", "api.app:create_app", "--no-access-log", *words]
 
 
 def worker_service(settings: Settings, environment: Mapping[str, str]) -> Service:

@@ -119,6 +119,23 @@ class Settings(BaseSettings):
         description="What teachers said of images that come again, kept on a worker's machine: most for one job, "
         "and for all jobs together.",
     )
+    request_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="Time in which the head of a request, and then a JSON body, must be there; an upload must not "
+        "pause for longer.",
+    )
+    cors_origins: str = Field(
+        default="",
+        description="Web pages that may use the API from a browser: origins like `https://lab.example`, separated by "
+        "commas. Empty: none.",
+    )
+    key_requests: int = Field(
+        default=12_000,
+        ge=0,
+        description="Most requests of a key in 60 s, at each process of the API; so many may come at once. "
+        "0: any number.",
+    )
     webhook_limit: int = Field(default=20, ge=0, description="Most webhooks that a project may have.")
     webhook_poll_seconds: float = Field(
         default=1.0, gt=0, description="How often the API looks for events that webhooks are to be told."

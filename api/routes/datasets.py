@@ -71,7 +71,7 @@ def samples(dataset_id: str, request: Request, context: ContextDep, caller: Read
     "/{dataset_id}/content",
     status_code=202,
     operation_id="upload_dataset",
-    responses=refusals(400, 404, 409, 411, 413, 507),
+    responses=refusals(400, 404, 408, 409, 411, 413, 507),
     openapi_extra=UPLOAD,
 )
 async def upload(dataset_id: str, request: Request, context: ContextDep, caller: Submitter) -> Dataset:

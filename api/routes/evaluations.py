@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1/teachers/{teacher_id}/evaluations", tags=["teache
     "",
     status_code=202,
     operation_id="create_teacher_evaluation",
-    responses=refusals(404, 409, 413, 415, 429, 507),
+    responses=refusals(404, 409, 413, 415, 507),
 )
 def create(
     teacher_id: str, body: EvaluationCreate, context: ContextDep, caller: Submitter, response: Response

@@ -46,7 +46,7 @@ def resume(job_id: str, context: ContextDep, caller: Submitter) -> Job:
     return Job.of(job)
 
 
-@router.post("/retry", status_code=201, operation_id="retry_job", responses=refusals(404, 409, 429, 507))
+@router.post("/retry", status_code=201, operation_id="retry_job", responses=refusals(404, 409, 507))
 def retry(job_id: str, context: ContextDep, caller: Submitter, response: Response) -> Job:
     """Run a failed or cancelled distillation again, as a new job with the same recipe, teacher and dataset."""
     find(context, caller.project_id, job_id)
@@ -59,7 +59,7 @@ def retry(job_id: str, context: ContextDep, caller: Submitter, response: Respons
     operation_id="clone_job",
     responses={
         200: {"model": Job, "description": "The job of an earlier request with this Idempotency-Key"},
-        **refusals(404, 409, 413, 415, 429, 503, 507),
+        **refusals(404, 409, 413, 415, 503, 507),
     },
 )
 async def clone(

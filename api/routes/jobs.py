@@ -53,7 +53,7 @@ IdempotencyKey = Annotated[
     operation_id="create_job",
     responses={
         200: {"model": Job, "description": "The job of an earlier request with this Idempotency-Key"},
-        **refusals(409, 413, 415, 429, 503, 507),
+        **refusals(409, 413, 415, 503, 507),
     },
 )
 async def create(

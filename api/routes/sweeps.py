@@ -27,7 +27,7 @@ router = APIRouter(prefix="/v1/sweeps", tags=["sweeps"])
     operation_id="create_sweep",
     responses={
         200: {"model": Sweep, "description": "The sweep of an earlier request with this Idempotency-Key"},
-        **refusals(409, 413, 415, 429, 503, 507),
+        **refusals(409, 413, 415, 503, 507),
     },
 )
 async def create(

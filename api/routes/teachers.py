@@ -35,7 +35,7 @@ async def create(body: TeacherCreate, context: ContextDep, caller: Submitter, re
 
 
 @router.post(
-    "/train", status_code=202, operation_id="train_teacher", responses=refusals(409, 413, 415, 429, 503, 507)
+    "/train", status_code=202, operation_id="train_teacher", responses=refusals(409, 413, 415, 503, 507)
 )
 async def train(body: TeacherTrain, context: ContextDep, caller: Submitter, response: Response) -> Teacher:
     """Have a teacher trained on a dataset's labels. It is `pending` until its job has ended, which is a job like any.
@@ -64,7 +64,7 @@ async def train(body: TeacherTrain, context: ContextDep, caller: Submitter, resp
 
 
 @router.post(
-    "/combine", status_code=202, operation_id="combine_teachers", responses=refusals(409, 413, 415, 429, 507)
+    "/combine", status_code=202, operation_id="combine_teachers", responses=refusals(409, 413, 415, 507)
 )
 def combine(body: TeacherCombine, context: ContextDep, caller: Submitter, response: Response) -> Teacher:
     """Make an ensemble of teachers one teacher. It is `pending` for the seconds that this takes."""
@@ -108,7 +108,7 @@ def get(teacher_id: str, context: ContextDep, caller: Reader) -> Teacher:
     "/{teacher_id}/content",
     status_code=202,
     operation_id="upload_teacher",
-    responses=refusals(400, 404, 409, 411, 413, 507),
+    responses=refusals(400, 404, 408, 409, 411, 413, 507),
     openapi_extra=UPLOAD,
 )
 async def upload(teacher_id: str, request: Request, context: ContextDep, caller: Submitter) -> Teacher:

@@ -171,7 +171,7 @@ def _api_process(data_dir: Path) -> int:
             except OSError:  # it has ended, or is another user's
                 continue
             ours = f"ABDISTILL_DATA_DIR={data_dir}".encode() in environ.split(b"\0")
-            if ours and b"uvicorn" in command and b"leash" not in command:
+            if ours and command.endswith(b"\0-m\0api\0") and b"leash" not in command:
                 return int(entry.name)
     raise AssertionError(f"no API runs in {data_dir}")
 

@@ -109,7 +109,7 @@ def test_it_serves_stands_its_ground_mends_itself_and_ends_in_order(start: Start
     assert f"Another abdistill-server (pid {up.process.pid})" in same_folder.output()
     assert "--port (0 picks a free one)" in same_port.output()
 
-    parts = ("uvicorn", "valkey-server", "worker")
+    parts = ("-m api", "valkey-server", "worker")
     for word in parts:
         os.kill(children(marked, word)[0], signal.SIGKILL)
     deadline = time.monotonic() + 60

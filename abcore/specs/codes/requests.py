@@ -22,6 +22,11 @@ REQUESTS: dict[str, Code] = {
         "Use a key with a scope of `allowed`.",
         "forbidden",
     ),
+    "request.rate": Code(
+        "The key has sent as many requests as it may in this time.",
+        "Wait for Retry-After seconds. News without asking again and again: `?wait=`, `/stream`, webhooks.",
+        "rate",
+    ),
     # what cannot be read
     "request.bad_request": Code(
         "The body cannot be read as JSON at all: not UTF-8, nested too deeply, or a number too long.",
@@ -34,6 +39,11 @@ REQUESTS: dict[str, Code] = {
     ),
     "request.too_large": Code(
         "A JSON body is larger than any request needs.", "Files are sent by PUT .../content.", "too-large"
+    ),
+    "request.slow": Code(
+        "The body of the request did not come in time; of an upload, the next part of it.",
+        "Nothing was kept; send it again, over a better connection. An operator may raise ABDISTILL_REQUEST_SECONDS.",
+        "timeout",
     ),
     "request.not_found": Code(
         "No operation has this path.",
