@@ -79,7 +79,7 @@ def list_parts(upload_id: str, context: ContextDep, caller: Reader) -> UploadPar
 @router.put(
     "/v1/uploads/{upload_id}/parts/{number}",
     operation_id="upload_part",
-    responses=refusals(400, 404, 409, 411, 413, 503, 507),
+    responses=refusals(400, 404, 408, 409, 411, 413, 503, 507),
     openapi_extra=UPLOAD,
 )
 async def put_part(

@@ -60,7 +60,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         process = subprocess.Popen([sys.executable, "-m", "api"], env=environment, stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while b"startup complete" not in service.log_file.read_bytes():
+        while b"Uvicorn running on" not in service.log_file.read_bytes():
             assert process.poll() is None, service.log_file.read_text()
             assert time.monotonic() < deadline, service.log_file.read_text()
             time.sleep(0.05)
