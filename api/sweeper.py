@@ -32,7 +32,10 @@ class Sweeper:
         while not self._stopping.wait(settings.sweep_seconds):
             try:
                 swept = sweep(
-                    self._context.db, sweep_seconds=settings.sweep_seconds, max_crashes=settings.max_crashes
+                    self._context.db,
+                    sweep_seconds=settings.sweep_seconds,
+                    max_crashes=settings.max_crashes,
+                    lease_seconds=settings.lease_seconds,
                 )
                 self._context.doorbell.ring(swept.rings_needed)
             except Exception as error:  # the database is away: the next sweep tries again

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from abcore.specs.refusals import Problem
 from store.columns import unix_now
 from store.database import Database
-from store.endings import Crash, charge
+from store.endings import LONGEST_BACKOFF_SECONDS, Crash, charge
 from store.models import Job, Sweep
 from store.quotas import claimable
 
@@ -27,7 +27,9 @@ class Swept:
     recovered: list[str]
 
 
-def sweep(db: Database, *, sweep_seconds: float = 15.0, max_crashes: int = 3) -> Swept:
+def sweep(
+    db: Database, *, sweep_seconds: float = 15.0, max_crashes: int = 3, lease_seconds: float = 60.0
+) -> Swept:
     """Charge a crash to every job whose lease has expired, and count those that can be claimed now.
 
     Does nothing where another process swept less than `sweep_seconds` ago. The caller rings the `Doorbell`
@@ -36,6 +38,7 @@ def sweep(db: Database, *, sweep_seconds: float = 15.0, max_crashes: int = 3) ->
     with db.write() as session:
         if not my_turn(session, GUARD, sweep_seconds):
             return Swept(0, [])
+        _shorten(session, lease_seconds)
         expired = session.scalars(
             select(Job)
             .where(Job.state == "running", Job.lease_expires_at < unix_now())
@@ -64,6 +67,20 @@ def my_turn(session: Session, name: str, every_seconds: float) -> bool:
         .execution_options(synchronize_session=False)
     )
     return True
+
+
+def _shorten(session: Session, lease_seconds: float) -> None:
+    """A clock that was set back makes leases and waits longer than any that is given: none may outlast its like."""
+    for state, end, longest in (
+        ("running", Job.lease_expires_at, lease_seconds),
+        ("queued", Job.not_before, LONGEST_BACKOFF_SECONDS),
+    ):
+        session.execute(
+            update(Job)
+            .where(Job.state == state, end > unix_now() + longest)
+            .values({end: unix_now() + longest})
+            .execution_options(synchronize_session=False)
+        )
 
 
 def _lost_worker(job: Job) -> Crash:

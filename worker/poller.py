@@ -64,7 +64,10 @@ class Poller:
         while not self._shift.stopping.wait(settings.sweep_seconds):
             try:
                 swept = sweep(
-                    self._workshop.db, sweep_seconds=settings.sweep_seconds, max_crashes=settings.max_crashes
+                    self._workshop.db,
+                    sweep_seconds=settings.sweep_seconds,
+                    max_crashes=settings.max_crashes,
+                    lease_seconds=settings.lease_seconds,
                 )
             except Exception as error:  # the database is away: the next sweep tries again
                 _log.warning("could not sweep: %s", error)

@@ -1,11 +1,14 @@
 """The sweeper: one at a time, only what has expired."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
+import pytest
 from sqlalchemy import Update, update
 
 from store.columns import unix_now
+from store.endings import LONGEST_BACKOFF_SECONDS
 from store.leases import claim
 from store.models import Job, Sweep
 from store.sweep import Swept, sweep
@@ -54,6 +57,19 @@ def test_a_clock_that_was_set_back_does_not_stop_sweeps(hand) -> None:
     with hand.db.write() as session:
         session.execute(update(Sweep).values(swept_at=unix_now() + 3600))
     assert sweep(hand.db, sweep_seconds=15).rings_needed == 1
+
+
+@pytest.mark.parametrize(("lost", "column"), [(True, "lease_expires_at"), (False, "not_before")])
+def test_a_clock_that_was_set_back_keeps_no_job_waiting(hand, lost: bool, column: str) -> None:
+    """Neither with a worker that is lost, nor before it is tried again: at most as long as if the clock were right."""
+    job = hand.submit()
+    if lost:
+        hand.claim("dead")
+    with hand.db.write() as session:
+        session.execute(update(Job).values({column: unix_now() + 3600}))
+    sweep(hand.db, sweep_seconds=0, lease_seconds=9)
+    left_seconds = getattr(hand.get(job), column) - time.time()
+    assert left_seconds <= (9 if lost else LONGEST_BACKOFF_SECONDS) + 1
 
 
 def test_of_many_sweepers_one_does_it(hand) -> None:
