@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -81,6 +83,61 @@ def test_a_run_that_is_killed_and_stopped_gives_the_same_student(
 
     assert start(workspace).wait(60) == ExitCode.DONE  # nothing is left to do, and nothing is done twice
     assert len(bench.events("run.started")) == 3
+
+
+WAYS = ("kill", "stop", "kill and move", "stop and move")
+"""How a run is interrupted. Moved: only its newest checkpoint reaches the next attempt, as on another machine."""
+NUM_POINTS = 20
+
+
+@pytest.mark.slow
+def test_interrupted_at_twenty_random_points_the_student_is_the_same(
+    make_bench: MakeBench, start: Callable[[Path], Any], recipe: Recipe
+) -> None:
+    """Both phases, the teacher's answers kept in files, checkpoints at steps that the clock chooses."""
+    changes = {
+        "transfer": {"epochs": 12, "batch_size": 40},
+        "finetune": {"epochs": 12, "batch_size": 40, "cross_entropy_weight": 0.5},
+        "augmentation": {"crop_padding": 1, "horizontal_flip": False, "views": 2},
+        "teacher_source": "cached",
+    }
+    options = {
+        "recipe": Recipe.model_validate({**recipe.model_dump(), **changes}),
+        "checkpoint_seconds": 0.02,
+    }
+    alone = make_bench("alone", **options)
+    assert start(alone.workspace).wait() == ExitCode.DONE
+    expected, num_records = student_sha256(alone.workspace), len(alone.events())
+
+    same = []
+    for point in range(NUM_POINTS):
+        bench, random, way = make_bench(f"point-{point}", **options), Random(point), WAYS[point % len(WAYS)]
+        child = start(bench.workspace)
+        wait_for_records(bench.workspace, child, random.randrange(num_records))
+        time.sleep(random.uniform(0, 0.02))  # anywhere within a step
+        child.send_signal(signal.SIGKILL if way.startswith("kill") else signal.SIGTERM)
+        child.wait()
+        workspace = bench.workspace
+        if way.endswith("move"):
+            workspace = make_bench(f"elsewhere-{point}", **options).workspace
+            for newest in sorted((bench.workspace / "checkpoints").glob("*.ckpt"))[-1:]:
+                (workspace / "checkpoints").mkdir()
+                shutil.copy(newest, workspace / "checkpoints")
+        assert start(workspace).wait() == ExitCode.DONE
+        records = list(EventReader(workspace / "events.jsonl").read())
+        resumed = [record.step for record in records if record.type == "run.resumed"]
+        print(f"point {point:2}: {way:<13} went on from {resumed}")
+        same.append(student_sha256(workspace) == expected)
+    print(f"{sum(same)} of {NUM_POINTS} students have the sha256 of the uninterrupted run")
+    assert sum(same) == NUM_POINTS
+
+
+def wait_for_records(workspace: Path, child: "subprocess.Popen[bytes]", number: int) -> None:
+    """Wait until the child has told so many records, or has ended."""
+    reader, told = EventReader(workspace / "events.jsonl"), 0
+    while child.poll() is None and told < number:
+        told += len(list(reader.read()))
+        time.sleep(0.002)
 
 
 def test_a_stop_during_start_up_is_a_stop(make_bench: MakeBench, start: Callable[[Path], Any]) -> None:
