@@ -49,6 +49,15 @@ _LEADS_TO = {
     "WebhookWithSecret": {"webhook_id": _ID},
     "Delivery": {"webhook_id": "$response.body#/webhook_id", "delivery_id": _ID},
 }
+_EXAMPLE_IDS = {
+    "teacher_id": "tch_01KAQ8Z0V6M2Y6E9N1T4C7R5WB",
+    "dataset_id": "dst_01KAQ8Z0V6M2Y6E9N1T4C7R5WB",
+    "job_id": "job_01KAQ8Z0V6M2Y6E9N1T4C7R5WB",
+    "sweep_id": "swp_01KAQ8Z0V6M2Y6E9N1T4C7R5WB",
+    "webhook_id": "whk_01KAQ8Z0V6M2Y6E9N1T4C7R5WB",
+    "delivery_id": "dlv_01KAQ8Z0V6M2Y6E9N1T4C7R5WB",
+    "upload_id": "up_01KAQ8Z0V6M2Y6E9N1T4C7R5WB",
+}
 
 
 def complete(app: FastAPI) -> None:
@@ -58,6 +67,9 @@ def complete(app: FastAPI) -> None:
     operations = list(_operations(document))
     for _, operation in operations:
         _add_refusals(operation)
+        for parameter in operation.get("parameters", []):
+            if parameter["name"] in _EXAMPLE_IDS:
+                parameter.setdefault("example", _EXAMPLE_IDS[parameter["name"]])
     for _, operation in operations:
         _add_links(operation, operations)
     used = {tag for _, operation in operations for tag in operation["tags"]}

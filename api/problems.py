@@ -8,6 +8,7 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from abcore.specs.codes import CODES
 from abcore.specs.refusals import Problem, Refusal
@@ -20,6 +21,7 @@ from store import errors
 _log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
+METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 # What the store and the core raise, and the part of the request that it is about; Starlette takes the nearest class.
@@ -83,7 +85,9 @@ def install(app: FastAPI) -> None:
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         headers = error.headers or {}
-        methods = tuple(headers["Allow"].split(", ")) if "Allow" in headers else ()
+        methods = _methods_at(request) if error.status_code == 405 else ()
+        if methods:
+            headers = {**headers, "Allow": ", ".join(methods)}
         problem = Problem(
             code=HTTP_CODES.get(error.status_code, "request.bad_request"),
             message=error.detail,
@@ -107,6 +111,18 @@ def fault(request: Request, error: Exception) -> Response:
     detail = "The service has a fault of its own; tell its operator the request_id."
     problem = Problem(code="internal", message=detail)
     return _answer(request, detail, [problem])
+
+
+def _methods_at(request: Request) -> tuple[str, ...]:
+    """All methods of the path: Starlette names those of the first route alone that has it."""
+    return tuple(
+        method
+        for method in METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] == Match.FULL
+            for route in request.app.routes
+        )
+    )
 
 
 def _not_json(request: Request) -> Refused:

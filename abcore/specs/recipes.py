@@ -245,7 +245,10 @@ class Recipe(Spec):
             method = {"name": "ab", **method}
         name = method["name"] if isinstance(method, dict) else getattr(method, "name", "ab")
         filled = {**fields, "method": method}
-        return filled if name in TRANSFER_METHODS else {"transfer": None, **filled}
+        # A name that is no text is the union's to refuse.
+        return (
+            filled if not isinstance(name, str) or name in TRANSFER_METHODS else {"transfer": None, **filled}
+        )
 
     @model_validator(mode="after")
     def _has_a_phase(self) -> "Recipe":

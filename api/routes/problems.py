@@ -1,8 +1,8 @@
 """`/v1/problems`: what the problem documents of this service mean. A document's `type` leads here."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from pydantic import Field
 
 from abcore.specs.codes import CODES
@@ -54,7 +54,7 @@ def list_() -> ProblemTypePage:
 
 
 @router.get("/{name}", operation_id="get_problem_type", responses=refusals(404))
-def get(name: str) -> ProblemType:
+def get(name: Annotated[str, Path(examples=["invalid"])]) -> ProblemType:
     """Tell what a type of problem document means. `type` of a document is this operation's path."""
     if name not in TYPES:
         raise NotFound("problem type", name)

@@ -1,8 +1,8 @@
 """`/v1/recipes`: recipes to start from."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 
 from abcore.specs.presets import PRESETS, PresetName
 from abcore.specs.presets import Preset as PresetSpec
@@ -40,7 +40,7 @@ def list_(_: Reader) -> PresetPage:
 
 
 @router.get("/{name}", operation_id="get_recipe", responses=refusals(404))
-def get(name: str, _: Reader) -> Preset:
+def get(name: Annotated[str, Path(examples=["modern"])], _: Reader) -> Preset:
     """Show a preset."""
     if name not in PRESETS:
         raise NotFound("recipe", name)

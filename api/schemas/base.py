@@ -6,6 +6,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from abcore.specs.base import Exact
 from abcore.specs.refusals import Problem
 
 
@@ -27,7 +28,7 @@ Changes = Annotated[dict[str, Any], Field(max_length=100)]
 """Fields of a body that is checked as a whole only when they are laid over another."""
 
 
-class Body(BaseModel):
+class Body(Exact):
     """What a caller sends; a field that is not known is an error, not a silence."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)

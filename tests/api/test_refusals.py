@@ -78,6 +78,22 @@ WRONG: dict[str, tuple[dict[str, Any], str, Any, str | None, str]] = {
         "pattern",
     ),
     "a type": ({"priority": "high"}, "priority", "high", None, "integer"),
+    "true for a number": ({"student": WRN | {"width": True}}, "student.width", True, None, "valid integer"),
+    "a number as text": ({"student": WRN | {"width": "1"}}, "student.width", "1", None, "valid integer"),
+    "a number for true": (
+        {"recipe": {"augmentation": {"horizontal_flip": 1}}},
+        "recipe.augmentation.horizontal_flip",
+        1,
+        None,
+        "valid boolean",
+    ),
+    "a method that is named by an object": (
+        {"recipe": {"method": {"name": {}}}},
+        "recipe.method.name",
+        None,
+        "ab",
+        "no kind has this tag",
+    ),
     "null": ({"dataset": None}, "dataset", None, None, "string"),
     "a rule": ({"student": WRN | {"depth": 11}}, "student", None, None, "use 10 or 16"),
     "no phase": (

@@ -119,10 +119,6 @@ REQUESTS: dict[str, Code] = {
         "The cursor is not one that this list has returned.",
         "Pass a page's `next_cursor` back unchanged, with the same filters; or none.",
     ),
-    "stream.id": Code(
-        "Last-Event-ID is no id of a message of this stream.",
-        "Send the `id` of the last message back unchanged, or none to begin at the beginning.",
-    ),
     # objects and their states
     "not_found": Code(
         "There is no such object in the key's project.",
