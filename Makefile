@@ -7,6 +7,7 @@
 #   make test-slow    the proofs that take minutes
 #   make hostile      520 files made to harm, each into the running service      (~15 min on 2 cores)
 #   make audit        the pins against the public advisories (asks a service on the internet)
+#   make contract     the API against its own OpenAPI document, by schemathesis  (~10 min on 2 cores)
 #   make bench        every published figure again
 #
 # PYTHON=python3.12 make ...   another interpreter (>= 3.11)
@@ -23,7 +24,7 @@ SOURCES := abcore api benchmarks client demo leash migrations server store tests
 # Tests train small networks, several at once: threads would only get into each other's way.
 SMALL := OMP_NUM_THREADS=1
 
-.PHONY: demo test test-slow hostile check format up audit bench clean
+.PHONY: demo test test-slow hostile contract check format up audit bench clean
 
 $(STAMP): pyproject.toml client/pyproject.toml constraints.txt
 	@echo "==> Setting up $(VENV) with $(PYTHON) (about two minutes, 1.6 GB: most of it is torch)"
@@ -52,6 +53,10 @@ hostile: $(STAMP)
 	@echo "==> The hostile corpus, into the running service"
 	@$(SMALL) $(BIN)/python -m pytest tests/hostile/test_service.py -m slow -q --verdicts docs/hostile/verdicts.json
 	@$(BIN)/python docs/hostile_page.py
+
+contract: $(STAMP)
+	@echo "==> The API against its own document: all checks, examples to stateful, with a key and without"
+	@$(SMALL) $(BIN)/python -m pytest tests/api/test_contract.py -m slow -q --timeout=1800
 
 check: $(STAMP)
 	@echo "==> ruff";            $(BIN)/ruff check $(SOURCES) && $(BIN)/ruff format --check $(SOURCES)

@@ -4,7 +4,7 @@ from sqlalchemy import select
 
 from abcore.specs.runs import VerifyDatasetRun
 from store.database import Database
-from store.errors import NotFound
+from store.errors import NotFound, NotReady
 from store.ids import new_id
 from store.models import Artifact, Dataset, Job
 from store.uploads import Uploads
@@ -36,15 +36,18 @@ def samples(db: Database, project_id: str, dataset_id: str) -> Artifact:
     """Return the sheet of samples that the dataset's verification made.
 
     Raises:
-        NotFound: there is no such dataset, it is not ready, or it was verified before there were such sheets.
+        NotFound: there is no such dataset, or it was verified before there were such sheets.
+        NotReady: its verification has not made it yet, or has found it invalid.
     """
-    get(db, project_id, dataset_id)
+    dataset = get(db, project_id, dataset_id)
     with db.read() as session:
         sheet = session.scalar(
             select(Artifact)
             .join(Job)
             .where(Job.dataset_id == dataset_id, Job.kind == "verify_dataset", Artifact.kind == "samples")
         )
+    if sheet is None and dataset.state != "ready":
+        raise NotReady(f"The dataset {dataset_id} is {dataset.state}: it has samples when it is ready.")
     if sheet is None:
         raise NotFound(f"sheet of samples of dataset {dataset_id},", "samples")
     return sheet

@@ -11,7 +11,7 @@ from api.schemas.part_uploads import ContentChoice
 from api.schemas.uploads import Dataset, DatasetCreate, DatasetPage
 from api.uploads import receive_content
 from store import datasets
-from store.errors import NotFound
+from store.errors import NotFound, NotReady
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
@@ -59,6 +59,7 @@ def get(dataset_id: str, context: ContextDep, caller: Reader) -> Dataset:
     operation_id="download_dataset_samples",
     response_class=Response,
     responses=RESPONSES
+    | refusals(409)
     | {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
 )
 def samples(dataset_id: str, request: Request, context: ContextDep, caller: Reader) -> Response:
@@ -107,7 +108,7 @@ def delete(dataset_id: str, context: ContextDep, caller: Submitter) -> None:
     """Delete a dataset and its files. Refused while a job that has not ended needs it."""
     try:
         keys = [datasets.samples(context.db, caller.project_id, dataset_id).blob_key]
-    except NotFound:
+    except (NotFound, NotReady):
         keys = []
     row = datasets.delete(context.db, caller.project_id, dataset_id)
     for key in (*keys, row.blob_key):

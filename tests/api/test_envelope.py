@@ -125,6 +125,7 @@ def test_a_path_or_method_that_is_not_there_says_which_are(client: httpx.Client,
     problem = refusal(answer, 405, "method-not-allowed")
     assert (problem["where"], problem["value"]) == ("method", "PATCH")
     assert problem["allowed"] == answer.headers["Allow"].split(", ") == ["GET", "POST"]
+    assert client.patch("/v1/teachers/train").headers["Allow"] == "POST", "no teacher is called `train`"
 
 
 def test_health_asks_no_key_and_readiness_names_each_part(service: Any) -> None:

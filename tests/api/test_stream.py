@@ -87,7 +87,7 @@ def test_a_figure_that_a_later_attempt_gives_again_is_sent_again(service: Any) -
     assert [[metric["value"] for metric in batch] for batch in later] == [[2.0]]
 
 
-@pytest.mark.parametrize("last_id", ["7", "e1", "e1.m2.", "e-1.m0"])
+@pytest.mark.parametrize("last_id", ["7", "e1", "e1.m2.", "e1.m2.l", "e-1.m0"])
 def test_an_id_that_is_none_is_refused(service: Any, refusal: Refusal, last_id: str) -> None:
     path = f"/v1/jobs/{service.submit()['id']}"
     problem = refusal(service.client.get(f"{path}/stream", headers={"Last-Event-ID": last_id}), 422)

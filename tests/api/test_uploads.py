@@ -243,7 +243,7 @@ def _answers(client: httpx.Client) -> bool:
 def test_a_dataset_shows_its_samples_until_it_is_deleted(service: Any, refusal: Refusal) -> None:
     id_ = service.create("dataset")["id"]
     path = f"/v1/datasets/{id_}/samples"
-    refusal(service.client.get(path), 404, "not-found")
+    refusal(service.client.get(path), 409, "not-ready")
     service.client.put(f"/v1/datasets/{id_}/content", content=b"images")
     service.accept(samples=b"a picture")
     made = files(service)
