@@ -50,7 +50,7 @@ def _views(split: Split, **changes: Any) -> dict[int, Tensor]:
     """The augmented image of every index that an epoch shows."""
     return {
         int(i): view
-        for views, _, index, _ in _batches(split, **changes)
+        for views, _, index, *_ in _batches(split, **changes)
         for i, view in zip(index, views, strict=True)
     }
 
@@ -85,7 +85,7 @@ def test_an_epoch_that_goes_on_at_a_step_is_the_rest_of_the_whole_one(
     whole = _batches(split, batch_size=batch_size)
     rest = _batches(split, batch_size=batch_size, start_step=start_step)
     assert len(rest) == max(0, len(whole) - start_step)
-    for (images, labels, index, _), (again, labels_again, index_again, _) in zip(
+    for (images, labels, index, *_), (again, labels_again, index_again, *_) in zip(
         whole[start_step:], rest, strict=True
     ):
         assert torch.equal(images, again)
@@ -165,14 +165,14 @@ def test_images_that_are_not_contiguous_are_augmented_all_the_same() -> None:
 
 
 def test_an_epoch_shows_each_image_once_and_drops_the_incomplete_batch() -> None:
-    shown = torch.cat([index for _, _, index, _ in _batches(_split(11), batch_size=4)])
+    shown = torch.cat([index for _, _, index, *_ in _batches(_split(11), batch_size=4)])
     assert len(shown) == 8
     assert len(shown.unique()) == 8
     assert num_batches(11, 4) == 2
 
 
 def test_a_split_smaller_than_a_batch_is_one_batch() -> None:
-    ((images, labels, index, _),) = _batches(_split(3), batch_size=64)
+    ((images, labels, index, *_),) = _batches(_split(3), batch_size=64)
     assert images.shape == (3, 1, 6, 5)
     assert sorted(index.tolist()) == sorted(labels.tolist()) == [0, 1, 2]
     assert num_batches(3, 64) == 1
@@ -180,7 +180,7 @@ def test_a_split_smaller_than_a_batch_is_one_batch() -> None:
 
 def test_order_follows_its_seed_and_not_the_view() -> None:
     def order(**changes: int) -> list[int]:
-        return [int(i) for _, _, index, _ in _batches(_split(40), **changes) for i in index]
+        return [int(i) for _, _, index, *_ in _batches(_split(40), **changes) for i in index]
 
     assert order() == order()
     assert order() == order(seed=1, view=1)
@@ -190,7 +190,7 @@ def test_order_follows_its_seed_and_not_the_view() -> None:
 
 def test_labels_and_indices_belong_to_their_images() -> None:
     split = _split(12)
-    for images, labels, index, _ in _batches(split, augmentation=STILL):
+    for images, labels, index, *_ in _batches(split, augmentation=STILL):
         assert torch.equal((images * 255).round().to(torch.uint8), split.images[index])
         assert torch.equal(labels, split.labels[index])
 
@@ -198,7 +198,7 @@ def test_labels_and_indices_belong_to_their_images() -> None:
 def test_normalisation_is_pixel_by_255_minus_mean_by_std_a_channel() -> None:
     split = _split(4, channels=3)
     normalization = Normalization(mean=(0.1, 0.5, 0.9), std=(0.2, 0.3, 0.4))
-    ((images, _, index, _),) = list(_feed(split, normalization=normalization).in_order(View("train")))
+    ((images, _, index, *_),) = list(_feed(split, normalization=normalization).in_order(View("train")))
     mean, std = (
         torch.tensor(x, dtype=torch.float64).view(3, 1, 1) for x in (normalization.mean, normalization.std)
     )

@@ -172,8 +172,11 @@ import resource, sys
 from pathlib import Path
 import abcore.distillation, abcore.run
 mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (mapped + int(sys.argv[1]),) * 2)
-sys.exit(abcore.run.main([sys.argv[2]]))
+_, most = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (mapped + int(sys.argv[1]), most))
+ended = abcore.run.main([sys.argv[2]])
+resource.setrlimit(resource.RLIMIT_AS, (most, most))  # what runs at exit, as a measurement of coverage, has room
+sys.exit(ended)
 """
 
 

@@ -53,13 +53,13 @@ def test_no_update_of_many_threads_is_lost(db) -> None:
     def count(_number: int) -> None:
         for _ in range(20):
             with db.write() as session:
-                row = session.scalar(select(Sweep).with_for_update())
+                row = session.scalar(select(Sweep).where(Sweep.name == "jobs").with_for_update())
                 row.swept_at += 1
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(count, range(8)))
     with db.read() as session:
-        assert session.scalar(select(Sweep.swept_at)) == 160.0
+        assert session.scalar(select(Sweep.swept_at).where(Sweep.name == "jobs")) == 160.0
 
 
 def test_foreign_keys_are_kept(db) -> None:
