@@ -193,7 +193,7 @@ def test_a_real_limit_of_this_machine(
     program = [sys.executable, "-c", _STARVED, str(room_bytes), str(bench.workspace)]
     for attempt in range(
         3
-    ):  # what a run cannot answer itself, because of how its memory lies, the next one begins with
+    ):  # what one cannot answer itself, because of how its memory lies, the next begins with
         # One arena: each thread's own would reserve 64 MiB of addresses.
         environment = {**os.environ, "MALLOC_ARENA_MAX": "1", HALVINGS_VARIABLE: str(attempt)}
         ended = subprocess.run(program, check=False, env=environment, capture_output=True)

@@ -119,6 +119,7 @@ def test_the_steps_of_two_are_the_steps_of_one(make_bench: MakeBench, start: Sta
     assert of_two == pytest.approx(of_one, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_do_as_well_as_one_whatever_happens_to_them(
     make_bench: MakeBench, start: Start, long_recipe: Recipe
 ) -> None:
