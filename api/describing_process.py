@@ -8,6 +8,8 @@ import threading
 from contextlib import suppress
 from typing import Any
 
+import leash
+
 ANSWER_SECONDS = 30.0
 START_SECONDS = 120.0
 _log = logging.getLogger(__name__)
@@ -27,10 +29,10 @@ class _Died(Exception):
 
 
 class DescribingProcess:
-    """One question at a time, each a line of JSON. The process reads its end from its standard input's."""
+    """One question at a time, each a line of JSON. The process ends with this one, on its leash."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
+        self._process: leash.Leashed | None = None
         self._warm = False
         self._closed = False
         self._turn = threading.Lock()
@@ -40,7 +42,7 @@ class DescribingProcess:
     def pid(self) -> int | None:
         """Of the process that runs, if one does."""
         process = self._process
-        return process.pid if process is not None and process.poll() is None else None
+        return process.command_pid if process is not None and process.wait(0) is None else None
 
     @property
     def ready(self) -> bool:
@@ -89,20 +91,18 @@ class DescribingProcess:
         with self._turn:  # a question that was being answered now sees the end
             self._drop()
 
-    def _running(self) -> subprocess.Popen[str]:
-        if self._process is not None and self._process.poll() is None:
+    def _running(self) -> leash.Leashed:
+        if self._process is not None and self._process.wait(0) is None:
             return self._process
         self._drop()
         with self._starting:
             if self._closed:
                 raise _Died("the service is stopping")
-            process = self._process = subprocess.Popen(
+            process = self._process = leash.spawn(
                 [sys.executable, "-P", "-m", "abcore.describe"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                text=True,
-                # Ctrl-C in a terminal is for the API, which then closes the pipe.
-                start_new_session=True,
+                grace_seconds=0.0,
             )
         line, _ = _read_line(process, START_SECONDS)
         if not line:
@@ -111,9 +111,9 @@ class DescribingProcess:
         self._warm = True
         return process
 
-    def _ask(self, process: subprocess.Popen[str], line: str) -> dict[str, Any]:
+    def _ask(self, process: leash.Leashed, line: str) -> dict[str, Any]:
         assert process.stdin is not None
-        process.stdin.write(line + "\n")
+        process.stdin.write(line.encode() + b"\n")
         process.stdin.flush()
         answer, too_slow = _read_line(process, ANSWER_SECONDS)
         if too_slow:
@@ -138,7 +138,7 @@ class DescribingProcess:
                         pipe.close()
 
 
-def _read_line(process: subprocess.Popen[str], seconds: float) -> tuple[str, bool]:
+def _read_line(process: leash.Leashed, seconds: float) -> tuple[bytes, bool]:
     """Return one line, empty where the process ended, and whether it was killed for taking too long."""
     assert process.stdout is not None
     killed = threading.Event()

@@ -3,6 +3,9 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -131,3 +134,34 @@ def test_closing_while_a_child_starts_leaves_no_process() -> None:
     for pid in asyncio.run(scenario()):
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_a_process_that_is_killed_leaves_no_describer_though_it_cannot_read_its_end() -> None:
+    """Frozen, as it would be deaf while it imports torch."""
+    code = """
+import time
+from api.describer import Describer
+pool = Describer()
+pool.start()
+while not pool.pids:
+    time.sleep(0.01)
+print(*pool.pids, flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        os.kill(pid, signal.SIGSTOP)
+        parent.kill()
+    deadline = time.monotonic() + 60.0
+    while _lives(pid):
+        assert time.monotonic() < deadline, "the describer outlives its parent"
+        time.sleep(0.02)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
