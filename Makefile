@@ -8,6 +8,8 @@
 #   make hostile      520 files made to harm, each into the running service      (~15 min on 2 cores)
 #   make audit        the pins against the public advisories (asks a service on the internet)
 #   make contract     the API against its own OpenAPI document, by schemathesis  (~10 min on 2 cores)
+#   make api-lint     the OpenAPI document by spectral                                (needs node, and npm's registry)
+#   make clients      Python and TypeScript clients, generated, type-checked and used   (needs node, and both registries)
 #   make bench        every published figure again
 #
 # PYTHON=python3.12 make ...   another interpreter (>= 3.11)
@@ -24,7 +26,7 @@ SOURCES := abcore api benchmarks client demo leash migrations server store tests
 # Tests train small networks, several at once: threads would only get into each other's way.
 SMALL := OMP_NUM_THREADS=1
 
-.PHONY: demo test test-slow hostile contract check format up audit bench clean
+.PHONY: demo test test-slow hostile contract api-lint clients check format up audit bench clean
 
 $(STAMP): pyproject.toml client/pyproject.toml constraints.txt
 	@echo "==> Setting up $(VENV) with $(PYTHON) (about two minutes, 1.6 GB: most of it is torch)"
@@ -57,6 +59,15 @@ hostile: $(STAMP)
 contract: $(STAMP)
 	@echo "==> The API against its own document: all checks, examples to stateful, with a key and without"
 	@$(SMALL) $(BIN)/python -m pytest tests/api/test_contract.py -m slow -q --timeout=1800
+
+api-lint: $(STAMP)
+	@echo "==> The OpenAPI document, by spectral's rules"
+	@$(BIN)/python tests/contract/document.py >$(VENV)/openapi.json
+	@npx --yes @stoplight/spectral-cli@6.16.3 lint --fail-severity=hint $(VENV)/openapi.json
+
+clients: $(STAMP)
+	@echo "==> Generated clients: nothing left out, type-checked, and used against a service"
+	@PIP_FLAGS="$(PIP_FLAGS)" $(BIN)/python tests/contract/clients.py
 
 check: $(STAMP)
 	@echo "==> ruff";            $(BIN)/ruff check $(SOURCES) && $(BIN)/ruff format --check $(SOURCES)

@@ -79,7 +79,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             context.doorbell.close()
             context.db.dispose()
 
-    app = FastAPI(**openapi.INFO, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(
+        **openapi.INFO, separate_input_output_schemas=False, docs_url=None, redoc_url=None, lifespan=lifespan
+    )
     app.add_middleware(AnswerPolls, polls=polls)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, **cors(settings.cors_origins))

@@ -30,6 +30,7 @@ TABLE: dict[type[Exception], str | None] = {
     errors.QueueFull: None,
     errors.StorageFull: None,
     errors.NotFound: "path",
+    errors.UnknownUpload: "upload",
     errors.BadCursor: "query.cursor",
     errors.IdempotencyConflict: "header.Idempotency-Key",
     errors.NotReady: None,
@@ -78,6 +79,8 @@ def install(app: FastAPI) -> None:
         where = next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
         assert isinstance(error, errors.StoreError | DescriberUnavailable)
         problem = Problem(code=error.code, message=str(error), where=where)
+        if isinstance(error, errors.UnknownUpload):
+            problem = problem.model_copy(update={"value": error.upload_id})
         if isinstance(error, errors.QuotaExceeded):
             problem = problem.model_copy(update={"value": error.used, "allowed": (f"<= {error.limit}",)})
         return _answer(request, str(error), [problem])

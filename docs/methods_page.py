@@ -66,7 +66,8 @@ def _section(title: str, spec: type[Spec]) -> str:
         (name, field) for name, field in spec.model_fields.items() if spec not in METHODS or name != "name"
     ]
     rows = [
-        f"| `{name}` | {_default(field.default)} | {field.description or ''} |\n" for name, field in fields
+        f"| `{name}` | {_default(field.get_default(call_default_factory=True))} | {field.description or ''} |\n"
+        for name, field in fields
     ]
     table = "\n| field | default | meaning |\n|---|---|---|\n" + "".join(rows) if rows else ""
     return f"\n### {title}\n\n{text}\n{acts}{table}"

@@ -68,6 +68,16 @@ class NotFound(StoreError):
         super().__init__(f"There is no {kind} {id_!r} in this project.")
 
 
+class UnknownUpload(StoreError):
+    """What is to be the content is no upload of this project."""
+
+    code = "upload.unknown"
+
+    def __init__(self, upload_id: str) -> None:
+        super().__init__(f"There is no upload {upload_id!r} in this project.")
+        self.upload_id = upload_id
+
+
 class Conflict(StoreError):
     """The object is in a state in which this cannot be done."""
 

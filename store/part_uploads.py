@@ -10,7 +10,7 @@ from store.blobs import Blob
 from store.columns import unix_now
 from store.cursors import Page, paginate
 from store.database import Database
-from store.errors import InUse, NotFound, PartMissing, UploadComplete, UploadOpen
+from store.errors import InUse, NotFound, PartMissing, UnknownUpload, UploadComplete, UploadOpen
 from store.ids import new_id
 from store.models import Dataset, Teacher
 from store.quotas import require_room
@@ -173,9 +173,12 @@ def take(session: Session, project_id: str, upload_id: str, keep_seconds: float)
     """Return a complete upload, locked, for a teacher or a dataset that shall be made of it.
 
     Raises:
-        NotFound, UploadOpen
+        UnknownUpload, UploadOpen
     """
-    upload = _find(session, project_id, upload_id, lock=True)
+    try:
+        upload = _find(session, project_id, upload_id, lock=True)
+    except NotFound as error:
+        raise UnknownUpload(upload_id) from error
     if upload.state != "complete":
         raise UploadOpen(f"The upload {upload_id} is not complete: send its parts, then complete it.")
     _touch(upload, keep_seconds)

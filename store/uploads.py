@@ -94,8 +94,7 @@ class Uploads(Generic[Row]):
         """Say that the content is a complete upload in parts, as `attach_upload`.
 
         Raises:
-            NotFound: of this, or of the upload.
-            UploadOpen
+            NotFound, UnknownUpload, UploadOpen
             AlreadyUploaded: other content came before.
             StorageFull
         """

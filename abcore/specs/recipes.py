@@ -191,18 +191,21 @@ class Recipe(Spec):
         lt=2**31,
         description="Of weights, order and augmentation; the same seed, the same student.",
     )
+    # Factories: generators of clients stumble over an object as the default of one of several types.
     method: Method = Field(
-        default=ActivationBoundary(),
-        description="What is learnt from the teacher's feature maps; see the methods.",
+        default_factory=ActivationBoundary,
+        description="What is learnt from the teacher's feature maps; see the methods. Left out or nameless: `ab`.",
     )
     taps: Taps | None = Field(
         default=None, description="Null: found automatically, and paired shallow to deep."
     )
     transfer: Transfer | None = Field(
-        default=Transfer(), description="Left out: null for a method that acts in `finetune` or not at all."
+        default_factory=Transfer,
+        description="Left out: as `{}`, but null for a method that acts in `finetune` or not at all.",
     )
     finetune: Finetune | None = Field(
-        default=Finetune(), description="Null: the student's head stays untrained."
+        default_factory=Finetune,
+        description="Left out: as `{}`. Null: the student's head stays untrained.",
     )
     augmentation: Augmentation = Field(default=Augmentation(), description="See Augmentation.")
     teacher_bn: Literal["eval", "train"] = Field(

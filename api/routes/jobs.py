@@ -19,7 +19,7 @@ from api.documentation import refusals
 from api.etags import matches
 from api.paging import Cursor, Limit
 from api.polls import Answer, asked_of
-from api.schemas.base import UNSEEN
+from api.schemas.base import UNSEEN, Moment
 from api.schemas.jobs import KINDS, STORED_KINDS, Job, JobCreate, JobKind, JobPage, JobState
 from api.submission import prepare_job
 from store import jobs
@@ -81,8 +81,8 @@ def list_(
         list[LabelQuery],
         Query(max_length=8, examples=[["team:vision"]], description="`key:value`; all of these."),
     ] = [],  # noqa: B006  # as above
-    created_from: Annotated[datetime | None, Query(description="At this moment or later.")] = None,
-    created_before: datetime | None = None,
+    created_from: Annotated[Moment | None, Query(description="At this moment or later.")] = None,
+    created_before: Moment | None = None,
     order: Annotated[
         JobOrder,
         Query(

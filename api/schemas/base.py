@@ -1,10 +1,13 @@
 """What all bodies have in common."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic.config import JsonDict
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticKnownError
 
 from abcore.specs.base import Exact
 from abcore.specs.refusals import Problem
@@ -16,6 +19,16 @@ def _utc(moment: object) -> object:
 
 Time = Annotated[datetime, BeforeValidator(_utc), Field(description="RFC 3339, UTC.")]
 """A row's UNIX seconds, as a date and time."""
+
+
+def _written_out(moment: object) -> object:
+    if isinstance(moment, str) and not re.match(r"\d{4}-", moment):
+        raise PydanticKnownError("datetime_parsing", {"error": "it begins with no year"})
+    return moment
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+"""A date and time with its zone, as callers give it; pydantic by itself takes UNIX seconds too."""
 
 UNSEEN = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
 """Control characters, and those that turn the direction of what follows: a name is shown where people trust what they
@@ -38,6 +51,14 @@ class Answer(BaseModel):
     """What a caller gets. Fields may be added in later versions: ignore what you do not know."""
 
     model_config = ConfigDict(from_attributes=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """No field is ever left out: one that has a default here is there all the same."""
+        schema = handler(core)
+        shown = handler.resolve_ref_schema(schema)
+        shown["required"] = list(shown["properties"])
+        return schema
 
 
 Item = TypeVar("Item", bound=Answer)
@@ -89,4 +110,4 @@ class ProblemDocument(Answer):
     detail: str = Field(description="What was wrong this time.")
     instance: str = Field(description="Path of the request.")
     request_id: str = Field(description="Finds the request in the service's log.")
-    errors: list[Problem] = Field(default_factory=list)
+    errors: list[Problem]

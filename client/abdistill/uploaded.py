@@ -236,5 +236,5 @@ class Datasets(UploadedResources[Dataset]):
         return self.wait(dataset.id) if wait else uploaded
 
     def samples(self, dataset_id: str) -> bytes:
-        """A PNG of training images, a row a class; `report.samples` says which. Raises NotFound until it is ready."""
+        """A PNG of training images, a row a class; `report.samples` says which. Raises Conflict until it is ready."""
         return self._transport.request("GET", f"{self._url_path}/{dataset_id}/samples").content

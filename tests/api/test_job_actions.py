@@ -131,6 +131,9 @@ def test_a_list_is_narrowed_down(either: Any, refusal: Refusal) -> None:
         problem = refusal(service.client.get("/v1/jobs", params={name: wrong}), 422)
         assert (problem["where"].split(".")[:2], problem["value"]) == (["query", name], wrong)
         assert right in problem["allowed"]
+    for wrong, code in (("0.5", "datetime_parsing"), ("2026-01-31T12:00:00", "timezone_aware")):
+        problem = refusal(service.client.get("/v1/jobs", params={"created_from": wrong}), 422)
+        assert (problem["where"], problem["code"]) == ("query.created_from", f"request.{code}")
     problem = refusal(service.client.get("/v1/jobs", params={"label": "team"}), 422)
     assert problem["where"] == "query.label"
     problem = refusal(service.client.get("/v1/jobs", params={"state": "done"}), 422)

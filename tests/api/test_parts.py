@@ -49,7 +49,7 @@ def blobs_of(service: Any, upload: dict[str, Any]) -> list[str]:
     return list(service.blobs.list(f"uploads/{upload['id']}"))
 
 
-def test_parts_in_any_order_become_the_content_of_a_dataset(either: Any) -> None:
+def test_parts_in_any_order_become_the_content_of_a_dataset(either: Any, refusal: Refusal) -> None:
     upload = create(either)
     assert (upload["state"], upload["num_parts"], upload["sha256"]) == ("open", 3, None)
     for number in (3, 1, 2):
@@ -61,6 +61,8 @@ def test_parts_in_any_order_become_the_content_of_a_dataset(either: Any) -> None
     assert (whole["state"], whole["sha256"]) == ("complete", sha256(CONTENT))
     assert complete(either, upload).json() == whole
     dataset = either.create("dataset")["id"]
+    unknown = refusal(either.client.post(f"/v1/datasets/{dataset}/content", json={"upload": "up_none"}), 422)
+    assert (unknown["code"], unknown["where"], unknown["value"]) == ("upload.unknown", "upload", "up_none")
     answer = either.client.post(f"/v1/datasets/{dataset}/content", json={"upload": upload["id"]})
     assert (answer.status_code, answer.headers["Location"]) == (202, f"/v1/datasets/{dataset}")
     assert (answer.json()["state"], answer.json()["upload_sha256"]) == ("pending", sha256(CONTENT))

@@ -104,6 +104,10 @@ REQUESTS: dict[str, Code] = {
     "request.datetime_from_date_parsing": Code(
         "The text is no date and time.", "Write it as RFC 3339: 2026-01-31T12:00:00Z."
     ),
+    "request.timezone_aware": Code(
+        "The date and time does not say of which time zone it is.",
+        "Write it as RFC 3339: 2026-01-31T12:00:00Z.",
+    ),
     "request.greater_than": Code("The number is not above its limit.", _LIMIT),
     "request.greater_than_equal": Code("The number is below its limit.", _LIMIT),
     "request.less_than": Code("The number is not below its limit.", _LIMIT),
@@ -131,6 +135,9 @@ REQUESTS: dict[str, Code] = {
     "teacher.unknown": Code(
         "The project has no teacher with this id.", "GET /v1/teachers lists those that there are."
     ),
+    "upload.unknown": Code(
+        "The project has no upload with this id.", "GET /v1/uploads lists those that there are."
+    ),
     "dataset.not_ready": Code(
         "The dataset is not verified yet, or was found invalid.",
         "GET it: it says what it waits for, or why.",
@@ -142,7 +149,7 @@ REQUESTS: dict[str, Code] = {
         "not-ready",
     ),
     "upload.not_ready": Code(
-        "What the job uses ceased to be ready while the job was being queued.",
+        "What is asked for is there once the upload is ready; or what a job uses ceased to be ready just now.",
         "GET it: it says why.",
         "not-ready",
     ),
