@@ -17,7 +17,7 @@ COPY migrations migrations
 COPY server server
 COPY store store
 COPY worker worker
-RUN /app/venv/bin/pip install --no-cache-dir ${PIP_FLAGS} --constraint constraints.txt .
+RUN /app/venv/bin/pip install --no-cache-dir ${PIP_FLAGS} --constraint constraints.txt '.[export]'
 
 FROM python:${PYTHON_VERSION}-slim
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin abdistill \

@@ -28,6 +28,13 @@ class Choice:
     finetune: Answers | None
     why: str | None
 
+    @property
+    def source(self) -> Literal["cached", "online"]:
+        """What a recipe says to have it so again."""
+        return (
+            "cached" if isinstance(self.transfer, Cached) or isinstance(self.finetune, Cached) else "online"
+        )
+
 
 def choose_answers(setup: Setup) -> Choice:
     """Decide for a run, by `recipe.teacher_source`.

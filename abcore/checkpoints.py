@@ -15,7 +15,7 @@ import torch
 
 from abcore.atomic import write_atomically
 
-FORMAT = 3
+FORMAT = 4
 """Counts changes of what a checkpoint contains; one of another format is not read."""
 
 _MAGIC = b"abdistill-checkpoint"

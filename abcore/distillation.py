@@ -9,13 +9,12 @@ import torch
 from abcore.caching import choose_answers
 from abcore.checkpoints import Checkpoints, Loaded
 from abcore.devices import choose_device, describe_device, versions
-from abcore.evaluate import agreement, evaluate
 from abcore.events import EventWriter, Note, RunStarted
-from abcore.export import write_report, write_student
-from abcore.phases import Phase, TransferPhase, build_phases
-from abcore.setup import Setup, prepare
+from abcore.outcome import Trained
+from abcore.phases import build_phases
+from abcore.publishing import leave_outputs
+from abcore.setup import prepare
 from abcore.specs.computations import Computation
-from abcore.specs.reports import Accuracy, DistillReport, TapSimilarity
 from abcore.specs.runs import DistillRun, RunResult
 from abcore.team import Team, lead
 from abcore.trainer import Trainer
@@ -24,7 +23,7 @@ from abcore.trainer import Trainer
 def distill(
     run: DistillRun, workspace: Path, events: EventWriter, should_stop: Callable[[], bool]
 ) -> RunResult:
-    """Train the student of `run`, or go on where an earlier attempt in this workspace was stopped.
+    """Train the student of `run`, or go on where an earlier attempt in this workspace was stopped; leave its files.
 
     Args:
         run: what to do.
@@ -37,26 +36,24 @@ def distill(
 
     Raises:
         Stopped: `should_stop` said so; the resume state is in `checkpoints/`.
-        Refusal: run and inputs do not fit each other, or training diverged.
+        Refusal: run and inputs do not fit each other, training diverged, or a required file could not be made.
     """
     with lead(run.devices, workspace) as team:
-        setup, phases, trainer = train(run, workspace, events, should_stop, team)
-    report = _report(setup, phases, trainer)
-    if setup.teacher is not None:
-        setup.teacher.check_unchanged()
-    return _publish(setup, report, workspace / "outputs")
+        trained = train(run, workspace, events, should_stop, team)
+    return leave_outputs(trained, workspace, events)
 
 
 def train(
     run: DistillRun, workspace: Path, events: EventWriter, should_stop: Callable[[], bool], team: Team
-) -> tuple[Setup, tuple[Phase, ...], Trainer]:
-    """Train as one of a team; return what was trained, and by whom. Args, errors: as `distill`."""
+) -> Trained:
+    """Train to the end as one of a team, and leave no file but checkpoints. Args, errors: as `distill`."""
     checkpoints = Checkpoints(workspace / "checkpoints")
     damaged: list[str] = []
     earlier = checkpoints.load_newest(damaged.append) if team.leads else None
-    if team.leads and earlier is not None:
-        # How many threads add up a sum decides its last bits: a machine with more cores must not change the student.
-        torch.set_num_threads(earlier.state["threads"])
+    threads = run.threads if earlier is None else earlier.state["threads"]
+    if team.leads and threads is not None:
+        # How many add up a sum decides its last bits: a machine with more cores must not change the student.
+        torch.set_num_threads(threads)
     device = team.device(choose_device())
     plan = _Plan(None if earlier is None else earlier.path.name, torch.get_num_threads(), None)
     if team.leads:
@@ -82,7 +79,7 @@ def train(
     phases = build_phases(setup, choice)
     trainer = Trainer(setup, phases, checkpoints, events)
     trainer.run(earlier)
-    return setup, phases, trainer
+    return Trained(setup, phases, choice, trainer.findings, trainer.history, trainer.seconds)
 
 
 class _Plan(NamedTuple):
@@ -100,71 +97,3 @@ def _recorded(earlier: Loaded | None) -> Computation | None:
 def _bad_checkpoint(what: str) -> Note:
     message = f"{what}; training goes on from an older state"
     return Note(level="warning", code="checkpoint.bad", message=message)
-
-
-def _report(setup: Setup, phases: tuple[Phase, ...], trainer: Trainer) -> DistillReport:
-    held_out = [name for name in setup.dataset.splits if name != "train"]
-    student_accuracy: dict[str, Accuracy] = {}
-    teacher_accuracy: dict[str, Accuracy] = {}
-    agreements: dict[str, float] = {}
-    for split in held_out:
-        of_student = evaluate(setup.student, setup.evaluation_batches(split))
-        student_accuracy[split] = of_student.accuracy
-        if setup.teacher is not None and setup.same_classes:
-            of_teacher = evaluate(setup.teacher.model, setup.evaluation_batches(split))
-            teacher_accuracy[split] = of_teacher.accuracy
-            agreements[split] = agreement(of_student.predictions, of_teacher.predictions)
-    return DistillReport(
-        student=setup.student_description,
-        teacher=setup.teacher_description,
-        student_accuracy=student_accuracy,
-        teacher_accuracy=teacher_accuracy,
-        agreement=agreements,
-        boundary_similarity=_similarities(setup, phases, trainer),
-        training_seconds=trainer.seconds,
-        computation=setup.computation,
-        versions=versions(),
-    )
-
-
-def _similarities(setup: Setup, phases: tuple[Phase, ...], trainer: Trainer) -> tuple[TapSimilarity, ...]:
-    transfer = next((phase for phase in phases if isinstance(phase, TransferPhase)), None)
-    if transfer is None:
-        return ()
-    with transfer.open():
-        final = transfer.similarity()
-    if not final:
-        return ()
-    before, after = trainer.findings["similarity_before"], trainer.findings["similarity_after"]
-    return tuple(
-        TapSimilarity(student=pair.student.name, teacher=pair.teacher.name, before=b, after=a, final=f)
-        for pair, b, a, f in zip(setup.pairs, before, after, final, strict=True)
-    )
-
-
-def _publish(setup: Setup, report: DistillReport, outputs: Path) -> RunResult:
-    outputs.mkdir(exist_ok=True)
-    student = write_student(
-        outputs / "student.safetensors",
-        setup.student,
-        model=setup.student_description.spec,
-        normalization=setup.run.normalization,
-        classes=setup.dataset.report.classes,
-        metrics=_metrics(report),
-    )
-    return RunResult(report=report, files=(student, write_report(outputs / "report.json", report)))
-
-
-def _metrics(report: DistillReport) -> dict[str, float]:
-    """The figures that travel with the student. No times: the same seed shall give the same file."""
-    metrics = {}
-    for split, accuracy in report.student_accuracy.items():
-        metrics[f"{split}/top1"] = accuracy.top1
-        metrics[f"{split}/top5"] = accuracy.top5
-        metrics[f"{split}/loss"] = accuracy.loss
-    for split, share in report.agreement.items():
-        metrics[f"{split}/agreement"] = share
-    for tap in report.boundary_similarity:
-        if tap.final is not None:
-            metrics[f"boundary_similarity/{tap.teacher}"] = tap.final
-    return metrics

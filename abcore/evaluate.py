@@ -39,23 +39,32 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
 
 
 def evaluate(model: nn.Module, batches: Iterable[Batch]) -> Evaluation:
+    """Measure a network in evaluation mode; see `measure`."""
+    with evaluating(model):
+        return measure(model, batches)
+
+
+def measure(run: Callable[[Tensor], Tensor], batches: Iterable[Batch]) -> Evaluation:
     """Measure top-1, top-5 (or top-K of fewer classes) and cross-entropy over all batches.
 
     The device is synchronised once, at the end.
+
+    Args:
+        run: images_BCHW -> logits_BK.
+        batches: what it looks at.
 
     Raises:
         Refusal: the loss is not finite (`evaluation.not_finite`).
     """
     predictions, top1, top5, losses = [], [], [], []
-    with evaluating(model):
-        for images_BCHW, labels_B, *_ in batches:
-            logits_BK = model(images_BCHW).float()
-            best_B5 = logits_BK.topk(min(5, logits_BK.shape[1])).indices
-            hits_B5 = best_B5 == labels_B[:, None]
-            predictions.append(best_B5[:, 0])
-            top1.append(hits_B5[:, 0].sum())
-            top5.append(hits_B5.sum())
-            losses.append(F.cross_entropy(logits_BK, labels_B, reduction="sum").double())
+    for images_BCHW, labels_B, *_ in batches:
+        logits_BK = run(images_BCHW).float()
+        best_B5 = logits_BK.topk(min(5, logits_BK.shape[1])).indices
+        hits_B5 = best_B5 == labels_B[:, None]
+        predictions.append(best_B5[:, 0])
+        top1.append(hits_B5[:, 0].sum())
+        top5.append(hits_B5.sum())
+        losses.append(F.cross_entropy(logits_BK, labels_B, reduction="sum").double())
     predictions_N = torch.cat(predictions)
     num_images = len(predictions_N)
     mean_loss = _total(losses) / num_images

@@ -3,11 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from abcore.distillation import distill
+from abcore.atomic import write_atomically
+from abcore.distillation import train
 from abcore.events import EventWriter
 from abcore.export import output_file
-from abcore.specs.reports import DistillReport, TeacherReport
+from abcore.export.weights import weights
+from abcore.outcome import measure_outcome
+from abcore.publishing import finished_student
+from abcore.specs.reports import TeacherReport
 from abcore.specs.runs import DistillRun, RunResult, TrainTeacherRun
+from abcore.team import lead
 
 
 def train_teacher(
@@ -15,20 +20,22 @@ def train_teacher(
 ) -> RunResult:
     """Train the teacher of `run`, or go on where an earlier attempt was stopped; write `outputs/teacher.safetensors`.
 
-    Args, errors: as `distill`.
+    Args, errors: as `abcore.distillation.distill`.
     """
-    trained = distill(as_distillation(run), workspace, events, should_stop).report
-    assert isinstance(trained, DistillReport)
+    with lead(run.devices, workspace) as team:
+        trained = train(as_distillation(run), workspace, events, should_stop, team)
+    report = measure_outcome(trained).report
     path = workspace / "outputs" / "teacher.safetensors"
-    path.with_name("student.safetensors").replace(path)
-    report = TeacherReport(
-        description=trained.student,
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, weights(finished_student(trained, report)))
+    found = TeacherReport(
+        description=report.student,
         format="trained",
         dtype="float32",
-        accuracy=trained.student_accuracy,
-        training_seconds=trained.training_seconds,
+        accuracy=report.student_accuracy,
+        training_seconds=report.training_seconds,
     )
-    return RunResult(report=report, files=(output_file(path, "teacher", "application/vnd.safetensors"),))
+    return RunResult(report=found, files=(output_file(path, "teacher", "application/vnd.safetensors"),))
 
 
 def as_distillation(run: TrainTeacherRun) -> DistillRun:

@@ -31,13 +31,15 @@ from abcore.specs.refusals import Refusal
 class Trainer:
     """Trains the student of a setup through its phases.
 
-    `findings` is what the phases wanted remembered; `seconds` the time spent, earlier attempts included.
+    `findings` is what the phases wanted remembered, `history` every figure that was told, `seconds` the time spent;
+    all with those of earlier attempts.
     """
 
     def __init__(
         self, setup: Setup, phases: Sequence[Phase], checkpoints: Checkpoints, events: EventWriter
     ) -> None:
         self.findings: dict[str, Any] = {}
+        self.history: list[dict[str, Any]] = []
         self.seconds = 0.0
         self._setup = setup
         self._team = setup.team
@@ -171,7 +173,9 @@ class Trainer:
 
     def _emit_metrics(self, phase: Phase, values: dict[str, float]) -> None:
         step = self._itinerary.phase_step(self._position)
-        self._events.emit(Metrics(phase=phase.name, epoch=self._position.epoch, step=step, values=values))
+        told = {"phase": phase.name, "epoch": self._position.epoch, "step": step, "values": values}
+        self._events.emit(Metrics.model_validate(told))
+        self.history.append(told)
 
     @property
     def _length(self) -> PhaseLength:
@@ -204,6 +208,7 @@ class Trainer:
             "halvings": self._micro_batches.own_halvings,
             "threads": torch.get_num_threads(),
             "findings": self.findings,
+            "history": self.history,
             "memories": [phase.memory for phase in self._phases],
             "seconds": self.seconds,
             "phase_seconds": self._phase_seconds,
@@ -237,7 +242,7 @@ class Trainer:
         self._meter.load_state_dict(state["meter"])
         restore_random_state(state["random"], self._setup.device)
         self._micro_batches.own_halvings = state["halvings"]
-        self.findings = state["findings"]
+        self.findings, self.history = state["findings"], state["history"]
         for phase, memory in zip(self._phases, state["memories"], strict=True):
             phase.memory = memory
         self.seconds, self._phase_seconds = state["seconds"], state["phase_seconds"]

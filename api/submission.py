@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from starlette.concurrency import run_in_threadpool
 
 from abcore.specs.architectures import ImageShape, ModelSpec, Normalization
+from abcore.specs.outputs import FORMATS, Outputs
 from abcore.specs.refusals import Problem, Refusal
 from abcore.specs.reports import DatasetReport
 from abcore.specs.runs import DistillRun
@@ -129,6 +130,7 @@ def _require_ready(row: Teacher | Dataset, kind: str, where: str) -> None:
 
 
 def _mismatches(body: JobCreate, teacher: Teacher | None, report: DatasetReport) -> Iterator[Problem]:
+    yield from _cannot_be_made(body.outputs)
     if teacher is None:
         if body.recipe.needs_teacher:
             yield Problem(
@@ -151,6 +153,21 @@ def _mismatches(body: JobCreate, teacher: Teacher | None, report: DatasetReport)
             "and cross_entropy_weight 1.",
         )
     yield from image_mismatch(model, report)
+
+
+def _cannot_be_made(outputs: Outputs) -> Iterator[Problem]:
+    """Name the formats whose libraries this installation lacks. Workers are installed like the API."""
+    can_be_made = tuple(name for name, facts in FORMATS.items() if not facts.missing)
+    for field in ("formats", "required"):
+        for index, name in enumerate(getattr(outputs, field)):
+            if FORMATS[name].missing:
+                yield Problem(
+                    code="outputs.unavailable",
+                    message=f"{name} needs {', '.join(FORMATS[name].missing)}, which this service does not have",
+                    where=f"outputs.{field}[{index}]",
+                    value=name,
+                    allowed=can_be_made,
+                )
 
 
 def class_mismatch(model: ModelSpec, report: DatasetReport, where: str, hint: str) -> Iterator[Problem]:

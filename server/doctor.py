@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from abcore.specs.outputs import FORMATS
 from leash import Limits, spawn
 from server.broker import EmbeddedBroker
 from server.errors import CannotStart
@@ -50,6 +51,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     checks: tuple[Callable[[Settings], Finding], ...] = (
         _python,
         _torch,
+        _exports,
         _sqlite,
         _database,
         _broker,
@@ -92,6 +94,15 @@ def _torch(settings: Settings) -> Finding:
             "set ABDISTILL_DEVICE=auto, or install a CUDA build of torch and its driver",
         )
     return Finding("torch", "ok", f"{found['torch']}, {found['device']}")
+
+
+def _exports(_settings: Settings) -> Finding:
+    missing = sorted({library for facts in FORMATS.values() for library in facts.missing})
+    if missing:
+        made = ", ".join(name for name, facts in FORMATS.items() if not facts.missing)
+        advice = "jobs that ask for ONNX are refused: install abdistill-server[export]"
+        return Finding("exports", "warning", f"{made}; without {', '.join(missing)}", advice)
+    return Finding("exports", "ok", ", ".join(FORMATS))
 
 
 def _sqlite(settings: Settings) -> Finding:

@@ -41,6 +41,11 @@ class ImageDataset:
         """The split on which training is followed: `val`, so that `test` stays unseen, or `test` where it is alone."""
         return "val" if "val" in self.splits else "test"
 
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """The splits that nothing is trained on."""
+        return tuple(name for name in self.splits if name != "train")
+
 
 def save_dataset(path: Path, dataset: ImageDataset) -> None:
     """Write a dataset as one file."""

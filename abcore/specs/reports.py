@@ -7,6 +7,7 @@ from pydantic import Field
 from abcore.specs.architectures import ImageShape, ModelSpec, Normalization
 from abcore.specs.base import Spec
 from abcore.specs.computations import Computation
+from abcore.specs.outputs import OutputFormat
 from abcore.specs.refusals import Problem
 
 
@@ -182,14 +183,49 @@ class OutputFile(Spec):
     """A file that a run leaves in `outputs/`, to be published."""
 
     name: str = Field(description="File name; also its name as an artifact.")
-    kind: Literal["student", "report", "teacher", "dataset", "samples", "log"]
+    kind: Literal["student", "report", "manifest", "card", "teacher", "dataset", "samples", "log"]
     media_type: str
     size_bytes: int
     sha256: str
 
 
+class Export(Spec):
+    """The finished student in one of the formats that were asked for, held against the student itself."""
+
+    format: OutputFormat
+    file: str | None = Field(description="Null: it could not be made; `error` says why.")
+    error: str | None = None
+    size_bytes: int | None = None
+    compression: float | None = Field(
+        default=None, description="The teacher's size in float32 over the file's; null without a teacher."
+    )
+    largest_difference: float | None = Field(
+        default=None, description="Of any logit from the student's own on the same images, absolute."
+    )
+    images_compared: int | None = Field(default=None, description="Real ones, of the evaluation split.")
+    accuracy: dict[str, Accuracy] = Field(
+        default={},
+        description="By held-out split, of the file itself; empty where it computes as the student does.",
+    )
+    facts: dict[str, str] = Field(
+        default={}, description="What a reader must know: opset, names of input and output."
+    )
+
+
+class Latency(Spec):
+    """How long a network takes for a batch, on the machine that trained the student."""
+
+    network: Literal["student", "teacher"]
+    runtime: str = Field(description="What ran it, or which file: `torch`, `student.onnx`.")
+    device: str
+    threads: int
+    batch_size: int
+    runs: int = Field(description="After the warm-up.")
+    median_seconds: float
+
+
 class DistillReport(Spec):
-    """`report.json`: what came out of a distillation."""
+    """What came out of a distillation; `report.json` holds it, and more."""
 
     student: ModelDescription
     teacher: ModelDescription | None = Field(description="Null for a student trained alone.")
@@ -204,6 +240,10 @@ class DistillReport(Spec):
     boundary_similarity: tuple[TapSimilarity, ...] = Field(
         description="Measured on the evaluation split; empty where the recipe compares no taps."
     )
+    exports: tuple[Export, ...] = Field(
+        default=(), description="The student's files, one a format asked for."
+    )
+    latency: tuple[Latency, ...] = ()
     training_seconds: float
     computation: Computation | None = Field(
         default=None, description="Precision and memory layout; a recipe with these repeats the run anywhere."

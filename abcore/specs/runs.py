@@ -21,6 +21,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from abcore.specs.architectures import Architecture, Ensemble, ModelSpec, Normalization
 from abcore.specs.base import Spec
+from abcore.specs.outputs import Outputs
 from abcore.specs.recipes import Recipe
 from abcore.specs.refusals import Refusal
 from abcore.specs.reports import DatasetReport, DistillReport, EvaluationReport, OutputFile, TeacherReport
@@ -47,12 +48,6 @@ class ExitCode(IntEnum):
     INTERRUPTED = 75  # asked to stop; a checkpoint was written; run the same workspace again to go on
 
 
-class Outputs(Spec):
-    """Which files a job leaves behind besides `report.json`."""
-
-    formats: tuple[Literal["safetensors"], ...] = Field(default=("safetensors",), max_length=8)
-
-
 class DistillRun(Spec):
     """Train `student` on the dataset, with what the teacher knows. `teacher` is null for a student trained alone."""
 
@@ -63,6 +58,12 @@ class DistillRun(Spec):
     recipe: Recipe
     outputs: Outputs = Outputs()
     devices: int = Devices
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Of torch on the CPU; they share out sums, so last bits depend on them. Null: what the worker has.",
+    )
     checkpoint_seconds: float = Field(default=30.0, gt=0, description="Longest time between two checkpoints.")
 
 

@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 
+from abcore.specs.outputs import FORMATS
 from abcore.specs.reports import DatasetReport
 from api.auth import Reader
 from api.context import Context, ContextDep
@@ -42,5 +43,7 @@ def _estimate(context: Context, new: NewJob) -> Estimate:
         training=time_estimate(phases, speed),
         queue=queue_estimate(load, speed),
         memory=memory_estimate(recipe, plan, report),
-        student_bytes=dict.fromkeys(new.run.outputs.formats, plan.student.size_bytes),
+        student_bytes={
+            name: int(FORMATS[name].share * plan.student.size_bytes) for name in new.run.outputs.wanted
+        },
     )

@@ -65,5 +65,5 @@ class Estimate(Answer):
     queue: QueueEstimate
     memory: MemoryEstimate
     student_bytes: dict[str, int] = Field(
-        description="Size of each output format that was asked for, without headers."
+        description="Size of each file of the student that is asked for, about: without headers and graphs."
     )

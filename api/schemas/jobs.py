@@ -7,11 +7,12 @@ from pydantic.config import JsonDict
 
 from abcore.events import PhaseName
 from abcore.specs.architectures import Architecture
+from abcore.specs.outputs import Outputs
 from abcore.specs.presets import PresetName, start_from
 from abcore.specs.recipes import Recipe
 from abcore.specs.refusals import Problem
 from abcore.specs.reports import DistillReport, ModelDescription, TapPair
-from abcore.specs.runs import Devices, Outputs
+from abcore.specs.runs import Devices
 from api.schemas.base import ONE_LINE, Answer, Body, Changes, Id, Name, Page, Time
 from store.models import Job as JobRow
 from store.models import JobKind as StoredKind

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -18,6 +19,7 @@ from abcore.data.dataset import load_dataset
 from abcore.evaluate import evaluate
 from abcore.export import to_safetensors
 from abcore.specs.architectures import ModelSpec, Normalization
+from abcore.specs.complete_report import CompleteReport
 from abcore.specs.recipes import Augmentation
 from abcore.specs.reports import DistillReport
 
@@ -54,11 +56,42 @@ def test_the_result_lists_the_files_as_they_are(make_bench: MakeBench) -> None:
     assert [(file.name, file.kind) for file in result.files] == [
         ("student.safetensors", "student"),
         ("report.json", "report"),
+        ("manifest.json", "manifest"),
     ]
     for file in result.files:
         content = (outputs / file.name).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (file.size_bytes, file.sha256)
-    assert DistillReport.model_validate_json((outputs / "report.json").read_bytes()) == result.report
+    complete = CompleteReport.model_validate_json((outputs / "report.json").read_bytes())
+    assert (
+        DistillReport(**{name: getattr(complete, name) for name in DistillReport.model_fields})
+        == result.report
+    )
+
+
+def test_the_report_holds_curves_and_confusions(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    bench.distill()
+    complete = CompleteReport.model_validate_json((bench.workspace / "outputs" / "report.json").read_bytes())
+    told = [
+        (record.phase, name, record.step, value)
+        for record in bench.events("metrics")
+        for name, value in record.values.items()
+    ]
+    kept = [
+        (curve.phase, curve.name, step, value)
+        for curve in complete.curves
+        for step, value in zip(curve.steps, curve.values, strict=True)
+    ]
+    assert sorted(kept) == sorted(told)
+    matrix = torch.tensor(complete.confusion["test"])
+    assert matrix.sum(1).tolist() == _class_counts(bench)
+    top1 = float(matrix.diagonal().sum() / matrix.sum())
+    assert top1 == pytest.approx(complete.student_accuracy["test"].top1)
+
+
+def _class_counts(bench: Any) -> list[int]:
+    splits = load_dataset(bench.workspace / "inputs" / "dataset.safetensors").splits
+    return splits["test"].labels.bincount(minlength=10).tolist()
 
 
 def test_the_same_content_gives_the_same_bytes_in_every_process(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ def test_it_counts_what_training_asks_and_queues_nothing(either: Any) -> None:
     service = either
     before = len(service.client.get("/v1/jobs", params={"limit": 100}).json()["data"])
     body = {"teacher": service.ready("teacher"), "dataset": service.ready("dataset"), "student": STUDENT}
-    answer = service.client.post("/v1/jobs:estimate", json={**body, "recipe": RECIPE})
+    outputs = {"formats": ["onnx-int8"]}
+    answer = service.client.post("/v1/jobs:estimate", json={**body, "recipe": RECIPE, "outputs": outputs})
     assert answer.status_code == 200, answer.text
     estimate = answer.json()
     student, teacher = (estimate["plan"][name]["num_macs"] for name in ("student", "teacher"))
@@ -35,7 +36,8 @@ def test_it_counts_what_training_asks_and_queues_nothing(either: Any) -> None:
     assert [phase["macs"] for phase in estimate["phases"]] == [
         images * (3 * student + teacher) for images in (2700, 2000)
     ]
-    assert estimate["student_bytes"] == {"safetensors": estimate["plan"]["student"]["size_bytes"]}
+    size = estimate["plan"]["student"]["size_bytes"]
+    assert estimate["student_bytes"] == {"safetensors": size, "onnx-int8": size // 4}
     assert len(service.client.get("/v1/jobs", params={"limit": 100}).json()["data"]) == before
 
 

@@ -127,6 +127,13 @@ WRONG: dict[str, tuple[dict[str, Any], str, Any, str | None, str]] = {
     "a label": ({"labels": {"team": ""}}, "labels.team", "", "length >= 1", "at least"),
     "no such dataset": ({"dataset": "dst_none"}, "dataset", "dst_none", None, "GET /v1/datasets"),
     "no such teacher": ({"teacher": "tch_none"}, "teacher", "tch_none", None, "GET /v1/teachers"),
+    "no such output": (
+        {"outputs": {"formats": ["onnx", "onx-int8"]}},
+        "outputs.formats.1",
+        "onx-int8",
+        "onnx-int8",
+        "Did you mean",
+    ),
     "no teacher": ({"teacher": None}, "teacher", None, None, "train the student alone"),
 }
 
@@ -151,6 +158,19 @@ def test_a_job_that_cannot_work_is_refused_and_not_queued(
         assert allowed in problem["allowed"]
     assert words in f"{problem['message']} {problem['hint']}"
     assert service.client.get("/v1/jobs?limit=1").json()["data"] == newest
+
+
+def test_an_output_that_the_installation_cannot_make_is_refused(
+    service: Any, good: dict[str, Any], refusal: Refusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxruntime" else object())
+    for field in ("formats", "required"):
+        body = good | {"outputs": {field: ["pt2", "onnx-int8"]}}
+        problem = refusal(service.client.post("/v1/jobs", json=body), 422)
+        assert (problem["code"], problem["where"]) == ("outputs.unavailable", f"outputs.{field}[1]")
+        assert "needs onnxruntime" in problem["message"]
+        assert problem["allowed"] == ["safetensors", "safetensors-fp16", "safetensors-bf16", "pt2"]
+        assert "abdistill-server[export]" in problem["hint"]
 
 
 def test_a_missing_field_is_named(client: httpx.Client, refusal: Refusal) -> None:

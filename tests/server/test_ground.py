@@ -83,7 +83,8 @@ def test_the_doctor_finds_a_sound_machine_sound(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     schema.upgrade(settings.database_url)
     found = {finding.name: finding for finding in examine(settings)}
-    assert set(found) == {"python", "torch", "sqlite", "database", "broker", "blobs", "disk", "sandbox"}
+    names = {"python", "torch", "exports", "sqlite", "database", "broker", "blobs", "disk", "sandbox"}
+    assert set(found) == names
     assert [name for name, finding in found.items() if finding.level == "problem"] == []
     assert schema.head() in found["database"].text
 
@@ -106,6 +107,13 @@ def test_the_doctor_says_what_to_do_about_the_rest(tmp_path: Path, monkeypatch: 
     }
     for name in ("torch", "database", "broker", "blobs"):
         assert "ABDISTILL_" in found[name].advice
+
+
+def test_the_doctor_tells_which_exports_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else object())
+    (found,) = (finding for finding in examine(Settings(data_dir=tmp_path)) if finding.name == "exports")
+    assert (found.level, "without onnxscript" in found.text) == ("warning", True)
+    assert "abdistill-server[export]" in found.advice
 
 
 def test_the_doctor_asks_the_bucket(tmp_path: Path, s3: S3Server) -> None:

@@ -12,6 +12,10 @@ JOBS: dict[str, Code] = {
         "The network's logits are not finite on held-out images.",
         "A student: lower the learning rate. A teacher: its checkpoint or its normalization is wrong.",
     ),
+    "export.failed": Code(
+        "A file of the student could not be made, or does not compute what the student computes.",
+        "Name the format in outputs.formats only, and the job keeps what can be made.",
+    ),
     "job.crashed": Code(
         "The job crashed three times without getting further.",
         "`value` holds the last lines of its log; mend that, and retry it.",

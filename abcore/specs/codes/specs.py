@@ -32,6 +32,10 @@ SPECS: dict[str, Code] = {
         "The network has more parameters, multiply-accumulates or activations than this service accepts.",
         "Make it narrower or less deep, or use smaller images.",
     ),
+    "outputs.unavailable": Code(
+        "The service lacks the libraries that make this output.",
+        "Ask for one of `allowed`, or let the operator install `abdistill-server[export]`.",
+    ),
     "layers.name": Code(
         "Two layers have one name, or one has a name that is taken.",
         "Give each layer a name of its own, or none.",
