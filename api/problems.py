@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -106,6 +107,8 @@ def install(app: FastAPI) -> None:
     for kind in TABLE:
         app.add_exception_handler(kind, tabled)
     app.add_exception_handler(HTTPException, http)
+    for kind in (OperationalError, InterfaceError):
+        app.add_exception_handler(kind, _without_database)
 
 
 def fault(request: Request, error: Exception) -> Response:
@@ -114,6 +117,15 @@ def fault(request: Request, error: Exception) -> Response:
     detail = "The service has a fault of its own; tell its operator the request_id."
     problem = Problem(code="internal", message=detail)
     return _answer(request, detail, [problem])
+
+
+async def _without_database(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OperationalError | InterfaceError)
+    if getattr(error.orig, "sqlite_errorname", None) == "SQLITE_ERROR":
+        raise error  # SQLite's word for a statement that is wrong
+    _log.warning("request %s: the database is away: %s", request.state.request_id, error.orig)
+    message = "The service cannot reach its database at the moment."
+    return _answer(request, message, [Problem(code="database.away", message=message)])
 
 
 def _methods_at(request: Request) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.orm import sessionmaker
 
 from store.keys import create_key, revoke_key
 from store.models import DEFAULT_PROJECT
@@ -171,3 +173,19 @@ def test_the_type_of_a_problem_leads_to_what_it_means(service: Any, refusal: Ref
     listed = httpx.get(f"{service.url}/v1/problems").json()["data"]
     assert told in listed
     assert len({one["type"] for one in listed}) == len(listed) >= 20
+
+
+def test_without_its_database_the_service_asks_to_be_asked_again(
+    service: Any, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connections lead to a port where nobody listens."""
+    away = create_engine("postgresql+psycopg://nobody@127.0.0.1:1/none")
+    with monkeypatch.context() as patch:
+        for name in ("_read_session", "_write_session"):
+            patch.setattr(service.app.state.context.db, name, sessionmaker(away))
+        answer = service.client.get("/v1/jobs")
+        problem = refusal(answer, 503, "unavailable")
+    assert problem["code"] == "database.away"
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "127.0.0.1" not in answer.text
+    assert service.client.get("/v1/jobs").status_code == 200

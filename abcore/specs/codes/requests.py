@@ -236,6 +236,11 @@ REQUESTS: dict[str, Code] = {
         "Send the request again after Retry-After seconds; if it stays so, tell the operator, whose log says more.",
         "unavailable",
     ),
+    "database.away": Code(
+        "The service cannot reach its database, or waits in vain for its turn there.",
+        "Send the request again after Retry-After seconds, one that makes a job with its Idempotency-Key.",
+        "unavailable",
+    ),
     # what a project may have
     "quota.queued_jobs": Code(
         "As many of the project's jobs wait or are paused as may.",
