@@ -10,6 +10,9 @@
 #   make contract     the API against its own OpenAPI document, by schemathesis  (~10 min on 2 cores)
 #   make api-lint     the OpenAPI document by spectral                                (needs node, and npm's registry)
 #   make clients      Python and TypeScript clients, generated, type-checked and used   (needs node, and both registries)
+#   make faults       the service under kill -9, freezes, full disks, jumping clocks, on both grounds  (docs/faults.md)
+#   make faults-smoke the same for two minutes on SQLite
+#   make soak         2,000 small jobs: API and worker must not grow
 #   make bench        every published figure again
 #
 # PYTHON=python3.12 make ...   another interpreter (>= 3.11)
@@ -26,7 +29,7 @@ SOURCES := abcore api benchmarks client demo leash migrations server store tests
 # Tests train small networks, several at once: threads would only get into each other's way.
 SMALL := OMP_NUM_THREADS=1
 
-.PHONY: demo test test-slow hostile contract api-lint clients check format up audit bench clean
+.PHONY: demo test test-slow hostile faults faults-smoke soak contract api-lint clients check format up audit bench clean
 
 $(STAMP): pyproject.toml client/pyproject.toml constraints.txt
 	@echo "==> Setting up $(VENV) with $(PYTHON) (about two minutes, 1.6 GB: most of it is torch)"
@@ -68,6 +71,18 @@ api-lint: $(STAMP)
 clients: $(STAMP)
 	@echo "==> Generated clients: nothing left out, type-checked, and used against a service"
 	@PIP_FLAGS="$(PIP_FLAGS)" $(BIN)/python tests/contract/clients.py
+
+faults: $(STAMP)
+	@echo "==> Faults, for at most nine minutes each, on SQLite + folder and on PostgreSQL + S3"
+	@$(SMALL) PYTHONPATH=tests $(BIN)/python -m faults --minutes 9
+
+faults-smoke: $(STAMP)
+	@echo "==> Faults, for a minute and a half, on SQLite + folder"
+	@$(SMALL) PYTHONPATH=tests $(BIN)/python -m faults --grounds sqlite --minutes 1.5
+
+soak: $(STAMP)
+	@echo "==> Soak: 2,000 small jobs"
+	@$(SMALL) PYTHONPATH=tests $(BIN)/python -m faults.soak
 
 check: $(STAMP)
 	@echo "==> ruff";            $(BIN)/ruff check $(SOURCES) && $(BIN)/ruff format --check $(SOURCES)
