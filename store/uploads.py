@@ -99,8 +99,8 @@ class Uploads(Generic[Row]):
             StorageFull
         """
         with db.write() as session:
-            upload = part_uploads.take(session, project_id, upload_id, keep_seconds)
             row = self._find(session, project_id, id_, lock=True)
+            upload = part_uploads.take(session, project_id, upload_id, keep_seconds)
             if row.upload_sha256 != upload.sha256:
                 self._require_empty(row)
                 require_room(session, project_id, upload.size_bytes)  # the verified file is stored besides it

@@ -37,6 +37,8 @@ from store.settings import Settings
 PATIENCE_SECONDS = 60.0
 LEASE_SECONDS = 3600.0
 """Longer than the tests: a lease that a test left must not run out in another, whose queue it would join."""
+PATIENT: dict[str, Any] = {"lease_seconds": LEASE_SECONDS}
+"""Or the sweeper would cut such leases to what a worker's may be."""
 IMAGE = {"channels": 1, "height": 8, "width": 8}
 MODEL: dict[str, Any] = {
     "architecture": {"arch": "wide_resnet", "depth": 16, "width": 2},
@@ -225,7 +227,7 @@ def serve() -> Callable[[Settings], AbstractContextManager[Service]]:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One service over SQLite for all tests."""
     settings = Settings(
-        data_dir=tmp_path_factory.mktemp("data"), max_upload_bytes=MOST_UPLOAD_BYTES, **WEBHOOKS
+        data_dir=tmp_path_factory.mktemp("data"), max_upload_bytes=MOST_UPLOAD_BYTES, **PATIENT, **WEBHOOKS
     )
     with serving(settings) as service:
         yield service
@@ -248,7 +250,9 @@ def client(service: Service) -> httpx.Client:
 def running_on_postgres(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Another, over PostgreSQL."""
     with new_database(postgres_url) as url:
-        settings = Settings(data_dir=tmp_path_factory.mktemp("postgres"), database_url=url, **WEBHOOKS)
+        settings = Settings(
+            data_dir=tmp_path_factory.mktemp("postgres"), database_url=url, **PATIENT, **WEBHOOKS
+        )
         with serving(settings) as service:
             yield service
 

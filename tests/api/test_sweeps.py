@@ -162,7 +162,7 @@ WRONG: list[tuple[dict[str, Any], str, str, Any, str | None]] = [
     ),
     (
         {"points": [{"recipe.seed": 1}, {"recipe.seed": "x"}]},
-        "request.int_parsing",
+        "request.int_type",
         "points.1.recipe.seed",
         "x",
         None,

@@ -63,6 +63,7 @@ class Backstage:
     def __init__(self, folder: Path) -> None:
         self.settings = Settings(
             data_dir=folder,
+            lease_seconds=LEASE_SECONDS,  # the sweeper cuts longer ones
             upload_part_bytes=2**18,
             webhook_allow_http=True,
             webhook_allow_private=True,

@@ -9,7 +9,7 @@ from sqlalchemy import update
 from abcore.specs.refusals import Problem
 from store import datasets, part_uploads, references, teachers
 from store.blobs import Blob
-from store.errors import InUse, NotFound, PartMissing, UploadComplete, UploadOpen
+from store.errors import InUse, NotFound, PartMissing, UnknownUpload, UploadComplete, UploadOpen
 from store.leases import fail
 from store.upload_models import PartUpload
 
@@ -144,10 +144,12 @@ def test_what_is_not_whole_or_not_ours_is_not_taken(hand, make) -> None:
         lambda: part_uploads.get(hand.db, "prj_other", upload.id),
         lambda: part_uploads.remove(hand.db, "prj_other", upload.id),
         lambda: part_uploads.complete(hand.db, "prj_other", upload.id, WHOLE, [], KEEP),
-        lambda: datasets.attach_parts(hand.db, hand.project, dataset.id, "up_none", KEEP),
+        lambda: datasets.attach_parts(hand.db, "prj_other", dataset.id, upload.id, KEEP),
     ):
         with pytest.raises(NotFound):
             ask()
+    with pytest.raises(UnknownUpload):
+        datasets.attach_parts(hand.db, hand.project, dataset.id, "up_none", KEEP)
 
 
 def test_what_is_to_be_read_is_kept_and_what_was_read_may_go(hand, complete) -> None:
