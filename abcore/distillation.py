@@ -79,7 +79,15 @@ def train(
     phases = build_phases(setup, choice)
     trainer = Trainer(setup, phases, checkpoints, events)
     trainer.run(earlier)
-    return Trained(setup, phases, choice, trainer.findings, trainer.history, trainer.seconds)
+    return Trained(
+        setup,
+        phases,
+        choice,
+        trainer.findings,
+        trainer.history,
+        trainer.seconds,
+        trainer.data_wait.seconds,
+    )
 
 
 class _Plan(NamedTuple):

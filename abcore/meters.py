@@ -2,12 +2,15 @@
 
 import math
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from abcore.events import PhaseName, Progress
+
+Item = TypeVar("Item")
 
 
 class Diverged(Exception):
@@ -16,6 +19,23 @@ class Diverged(Exception):
     def __init__(self, step: int) -> None:
         super().__init__(f"the loss was not finite at step {step}")
         self.step = step
+
+
+class Wait:
+    """How long a loop has waited for what it goes over, in seconds: for a batch to be put together, say."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def over(self, items: Iterator[Item]) -> Iterator[Item]:
+        """The items, as they come."""
+        while True:
+            started = time.perf_counter()
+            item = next(items, None)
+            self.seconds += time.perf_counter() - started
+            if item is None:
+                return
+            yield item
 
 
 class LossMeter:

@@ -30,6 +30,7 @@ class Trained:
         findings: what they wanted remembered.
         history: every figure that was told: phase, epoch, step, values by name.
         seconds: how long it took, interrupted attempts included.
+        data_wait_seconds: how long of that steps waited for their batches.
     """
 
     setup: Setup
@@ -38,6 +39,7 @@ class Trained:
     findings: dict[str, Any]
     history: list[dict[str, Any]]
     seconds: float
+    data_wait_seconds: float
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def measure_outcome(trained: Trained) -> Outcome:
         agreement=agreements,
         boundary_similarity=_similarities(trained),
         training_seconds=trained.seconds,
+        data_wait_seconds=trained.data_wait_seconds,
         computation=setup.computation,
         versions=versions(),
     )

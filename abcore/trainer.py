@@ -19,7 +19,7 @@ from abcore.events import (
     PhaseStarted,
     Resumed,
 )
-from abcore.meters import Diverged, LossMeter, Pace
+from abcore.meters import Diverged, LossMeter, Pace, Wait
 from abcore.micro_batches import MicroBatches, random_state, restore_random_state
 from abcore.optim import build_optimizer, learning_rate, set_learning_rate
 from abcore.phases import Phase
@@ -31,8 +31,8 @@ from abcore.specs.refusals import Refusal
 class Trainer:
     """Trains the student of a setup through its phases.
 
-    `findings` is what the phases wanted remembered, `history` every figure that was told, `seconds` the time spent;
-    all with those of earlier attempts.
+    `findings` is what the phases wanted remembered, `history` every figure that was told, `seconds` the time spent,
+    `data_wait` how long of it steps have waited for their batches; all with those of earlier attempts.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Trainer:
         self.findings: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
         self.seconds = 0.0
+        self.data_wait = Wait()
         self._setup = setup
         self._team = setup.team
         self._phases = phases
@@ -99,7 +100,7 @@ class Trainer:
             self._team.copy_leaders(phase.trained)
         while position.epoch < spec.epochs and not self._team.hear(phase.has_settled):
             epoch = first_epoch + position.epoch
-            for batch in self._setup.training_batches(spec, epoch, position.step):
+            for batch in self.data_wait.over(self._setup.training_batches(spec, epoch, position.step)):
                 self._step(phase, batch)
                 position.step += 1
                 self._after_step(phase)
@@ -211,6 +212,7 @@ class Trainer:
             "history": self.history,
             "memories": [phase.memory for phase in self._phases],
             "seconds": self.seconds,
+            "data_wait_seconds": self.data_wait.seconds,
             "phase_seconds": self._phase_seconds,
         }
         saved = self._checkpoints.save(self._itinerary.global_step(position), state)
@@ -246,6 +248,7 @@ class Trainer:
         for phase, memory in zip(self._phases, state["memories"], strict=True):
             phase.memory = memory
         self.seconds, self._phase_seconds = state["seconds"], state["phase_seconds"]
+        self.data_wait.seconds = state["data_wait_seconds"]
         self._events.emit(
             Resumed(
                 checkpoint=loaded.path.name,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import requests, reuse, step, tables
+from benchmarks import requests, reuse, service, step, tables
 
 RESULTS = Path(__file__).with_name("results")
 MEASURES = {
@@ -18,6 +18,7 @@ MEASURES = {
     "reuse": reuse.measure,
     "requests": requests.measure,
     "tables": tables.measure,
+    "service": service.measure,
 }
 
 

@@ -19,8 +19,8 @@ STOP_SECONDS = 60
 
 
 @contextmanager
-def running_service(data_dir: Path, log: Path) -> Iterator[Client]:
-    """Start `abdistill-server up`, give a client of it, and stop it at the end, also after an error or Ctrl-C.
+def running_service(data_dir: Path, log: Path, *, slots: int = JOBS_AT_ONCE) -> Iterator[Client]:
+    """Start `abdistill-server up` with so many slots, give a client of it, and stop it at the end, also after an error.
 
     It runs on a leash: even a demo that is killed leaves no process behind.
 
@@ -28,7 +28,7 @@ def running_service(data_dir: Path, log: Path) -> Iterator[Client]:
         SystemExit: it did not start; its last lines say why.
     """
     command = [sys.executable, "-m", "server", "up", "--port", "0", "--data-dir", str(data_dir)]
-    environment = dict(os.environ) | {"ABDISTILL_WORKER_SLOTS": str(JOBS_AT_ONCE)}
+    environment = dict(os.environ) | {"ABDISTILL_WORKER_SLOTS": str(slots)}
     with log.open("wb") as output:
         process = spawn(
             command, env=environment, stdout=output, stderr=subprocess.STDOUT, grace_seconds=STOP_SECONDS

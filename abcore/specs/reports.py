@@ -245,6 +245,10 @@ class DistillReport(Spec):
     )
     latency: tuple[Latency, ...] = ()
     training_seconds: float
+    data_wait_seconds: float | None = Field(
+        default=None,
+        description="How long of it steps waited for their images to be augmented and brought together.",
+    )
     computation: Computation | None = Field(
         default=None, description="Precision and memory layout; a recipe with these repeats the run anywhere."
     )

@@ -181,6 +181,7 @@ class DistillReport(Answer):
     agreement: dict[str, float] | None = None
     boundary_similarity: tuple[TapSimilarity, ...] = ()
     training_seconds: float | None = None
+    data_wait_seconds: float | None = None
     computation: Computation | None = None
     versions: dict[str, str] = Field(default_factory=dict)
 

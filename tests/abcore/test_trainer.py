@@ -1,6 +1,6 @@
 """The training loop on real runs: the same seed gives the same bits, however often the run was stopped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from abcore.checkpoints import Checkpoints
 from abcore.events import Progress
-from abcore.meters import Diverged, LossMeter, Pace
+from abcore.meters import Diverged, LossMeter, Pace, Wait
 from abcore.optim import build_optimizer, learning_rate
 from abcore.progress import Itinerary, PhaseLength, Position, Stopped, ends_window
 from abcore.specs.recipes import ActivationBoundary, Finetune, Optimizer, Recipe, Schedule, Transfer
@@ -261,6 +261,32 @@ def test_a_teacher_that_changes_spoils_the_run(
     with pytest.raises(RuntimeError, match="teacher's state dict changed"):
         bench.distill()
     assert not (bench.workspace / "outputs" / "result.json").exists()
+
+
+def test_the_wait_for_items_is_theirs_and_not_their_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("abcore.meters.time.perf_counter", lambda: now)
+
+    def slow_items() -> Iterator[int]:
+        nonlocal now
+        for item in range(3):
+            now += 2.0
+            yield item
+
+    wait = Wait()
+    for _ in wait.over(slow_items()):
+        now += 5.0
+    assert wait.seconds == 6.0
+
+
+def test_a_report_says_how_long_steps_waited_for_data_over_all_attempts(make_bench: MakeBench) -> None:
+    bench = make_bench("waiting")
+    with pytest.raises(Stopped):
+        bench.distill(stop_after=9)
+    earlier = Checkpoints(bench.workspace / "checkpoints").load_newest(lambda _: None)
+    assert earlier is not None
+    report = bench.distill().report
+    assert 0 < earlier.state["data_wait_seconds"] < report.data_wait_seconds < report.training_seconds
 
 
 def test_the_loss_meter_means_and_restarts() -> None:

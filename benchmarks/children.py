@@ -1,0 +1,75 @@
+"""The children of a service that runs on this machine, seen from outside: by /proc, so on Linux only."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+PATIENCE_SECONDS = 120.0
+SAMPLE_SECONDS = 0.5
+
+
+def wait_for_idle_child(service_dir: Path) -> None:
+    """Return when a child waits for a job: it is there, and has computed nothing for a second.
+
+    Raises:
+        TimeoutError
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    before: dict[Path, str] = {}
+    while time.monotonic() < deadline:
+        now = {child: _ticks(child) for child in _children(service_dir, b"--warm")}
+        if any(before.get(child) == ticks != "" for child, ticks in now.items()):
+            return
+        before = now
+        time.sleep(1.0)
+    raise TimeoutError("no child waits for a job")
+
+
+@contextmanager
+def watched_peak(service_dir: Path) -> Iterator[list[int]]:
+    """Look after the children's memory; the list's last entry is the most that one of them has held, in bytes."""
+    peak, done = [0], Event()
+
+    def watch() -> None:
+        while not done.wait(SAMPLE_SECONDS):
+            peak.append(max(peak[-1], *(_peak_bytes(child) for child in _children(service_dir)), 0))
+
+    thread = Thread(target=watch)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        thread.join()
+
+
+def _children(service_dir: Path, *words: bytes) -> list[Path]:
+    wanted = (b"abcore.run", str(service_dir.resolve()).encode(), *words)
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        command = _read(process / "cmdline")
+        # Not the watchers of its leash, whose commands hold the child's: they are started with -I.
+        if all(word in command for word in wanted) and b"\0-I\0" not in command:
+            found.append(process)
+    return found
+
+
+def _ticks(process: Path) -> str:
+    """User and system time."""
+    return b" ".join(_read(process / "stat").rpartition(b") ")[2].split()[11:13]).decode()
+
+
+def _peak_bytes(process: Path) -> int:
+    for line in _read(process / "status").splitlines():
+        if line.startswith(b"VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has ended
+        return b""
