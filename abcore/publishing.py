@@ -16,11 +16,9 @@ from abcore.export.finished import FinishedStudent
 from abcore.latency import BATCH_SIZES, Contender, measure_latency
 from abcore.outcome import Outcome, Trained, curves, figures, measure_outcome
 from abcore.reporting.manifest import make_manifest
-from abcore.specs.complete_report import Alone, CompleteReport
+from abcore.specs.complete_report import CompleteReport
 from abcore.specs.reports import DistillReport, Latency, OutputFile
 from abcore.specs.runs import RunResult
-
-ALONE = "alone.json"
 
 
 def leave_outputs(trained: Trained, workspace: Path, events: EventWriter) -> RunResult:
@@ -38,7 +36,7 @@ def leave_outputs(trained: Trained, workspace: Path, events: EventWriter) -> Run
     report = outcome.report.model_copy(
         update={"exports": tuple(one.record for one in exported), "latency": _latency(trained, exported)}
     )
-    complete = _complete(trained, outcome, report, workspace)
+    complete = _complete(trained, outcome, report)
     files = [one.file for one in exported if one.file is not None]
     manifest = make_manifest(trained, workspace / "inputs", files)
     told: tuple[tuple[str, OutputKind, str, str], ...] = (
@@ -61,8 +59,7 @@ def finished_student(trained: Trained, report: DistillReport) -> FinishedStudent
     )
 
 
-def _complete(trained: Trained, outcome: Outcome, report: DistillReport, workspace: Path) -> CompleteReport:
-    alone = workspace / "inputs" / ALONE
+def _complete(trained: Trained, outcome: Outcome, report: DistillReport) -> CompleteReport:
     return CompleteReport(
         **dict(report),
         classes=trained.setup.dataset.report.classes,
@@ -70,7 +67,6 @@ def _complete(trained: Trained, outcome: Outcome, report: DistillReport, workspa
         curves=curves(trained.history),
         run=trained.setup.run,
         device=describe_device(trained.setup.device),
-        alone=Alone.model_validate_json(alone.read_bytes()) if alone.exists() else None,
     )
 
 

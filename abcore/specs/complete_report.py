@@ -4,7 +4,7 @@ from pydantic import Field
 
 from abcore.events import PhaseName
 from abcore.specs.base import Spec
-from abcore.specs.reports import Accuracy, DistillReport
+from abcore.specs.reports import DistillReport
 from abcore.specs.runs import DistillRun
 
 
@@ -17,13 +17,6 @@ class Curve(Spec):
     values: tuple[float, ...]
 
 
-class Alone(Spec):
-    """What the same network reached on the same dataset in a job without a teacher; its recipe may be another."""
-
-    job: str
-    student_accuracy: dict[str, Accuracy]
-
-
 class CompleteReport(DistillReport):
     """`report.json`."""
 
@@ -34,4 +27,3 @@ class CompleteReport(DistillReport):
     curves: tuple[Curve, ...]
     run: DistillRun
     device: str
-    alone: Alone | None = Field(description="Null where the service knows of no such job.")

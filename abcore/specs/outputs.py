@@ -53,7 +53,7 @@ FORMATS: dict[OutputFormat, FormatFacts] = {
 
 
 class Outputs(Spec):
-    """Which files of the student a job leaves. Report, manifest and model card are always there too."""
+    """Which files of the student a job leaves. Report and manifest are always there too."""
 
     formats: tuple[OutputFormat, ...] = Field(
         default=("safetensors",),

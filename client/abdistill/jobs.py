@@ -184,7 +184,7 @@ class Jobs(JobNews):
         return Job.model_validate_json(self._transport.request("POST", f"/v1/jobs/{job_id}/{action}").content)
 
     def artifacts(self, job_id: str) -> tuple[Artifact, ...]:
-        """The files that a job left behind; empty until it has succeeded."""
+        """A job's files: its newest checkpoints while it runs, what it made once it has succeeded, its logs."""
         response = self._transport.request("GET", f"/v1/jobs/{job_id}/artifacts")
         return Page[Artifact].model_validate_json(response.content).data
 
