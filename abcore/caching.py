@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -40,7 +40,7 @@ def choose_answers(setup: Setup) -> Choice:
     """Decide for a run, by `recipe.teacher_source`.
 
     Raises:
-        Refusal: the recipe demands `cached`, and it cannot be (`teacher_source.impossible`, `teacher_source.no_room`).
+        Refusal: the recipe demands `cached`, and the disk has no room (`teacher_source.no_room`).
     """
     if setup.teacher is None:
         return Choice(None, None, None)
@@ -50,13 +50,22 @@ def choose_answers(setup: Setup) -> Choice:
         return Choice(online, online, "The teacher is asked at every step: the recipe says so.")
     why_not = _why_nothing_recurs(setup)
     if why_not is not None:
-        return _refused_or(online, setup, "impossible", why_not)
+        return Choice(online, online, f"The teacher is asked at every step: {why_not}.")
     cached, wanted = _cached(setup), _wanted(setup)
     missing = [file for file in (cached.file(*each) for each in wanted) if not file.exists]
     needed, room = sum(file.size_bytes for file in missing), _room_bytes(setup)
     if setup.team.hear(needed > room):
         why_not = f"its answers would take {_gib(needed)}, and there is room for {_gib(room)}"
-        return _refused_or(online, setup, "no_room", why_not)
+        if recipe.teacher_source == "cached":
+            raise Refusal(
+                "teacher_source.no_room",
+                f"the teacher's answers cannot be cached: {why_not}",
+                where="recipe.teacher_source",
+                value="cached",
+                allowed=("auto", "online"),
+                hint="Take `auto`, which caches where it can; or fewer `augmentation.views`.",
+            )
+        return Choice(online, online, f"The teacher is asked at every step: {why_not}.")
     kinds = sorted({kind for kind, _ in wanted}, reverse=True)
     views = "each epoch's view" if recipe.num_views is None else f"each of {recipe.num_views} views"
     return Choice(
@@ -69,7 +78,7 @@ def choose_answers(setup: Setup) -> Choice:
 
 def _why_nothing_recurs(setup: Setup) -> str | None:
     recipe = setup.run.recipe
-    if not (recipe.signs_suffice or recipe.logits_recur):
+    if not recipe.answers_recur:
         return (
             "what this recipe compares cannot be kept: it needs the values of the maps, or answers that depend on a "
             "batch or a mixture of images"
@@ -77,19 +86,6 @@ def _why_nothing_recurs(setup: Setup) -> str | None:
     if recipe.num_views is None and recipe.teacher_source == "auto":
         return "every epoch shows new views of the images"
     return None
-
-
-def _refused_or(online: Online, setup: Setup, code: Literal["impossible", "no_room"], why_not: str) -> Choice:
-    if setup.run.recipe.teacher_source == "cached":
-        raise Refusal(
-            f"teacher_source.{code}",
-            f"the teacher's answers cannot be cached: {why_not}",
-            where="recipe.teacher_source",
-            value="cached",
-            allowed=("auto", "online"),
-            hint="Take `auto`, which caches where it can; or fewer `augmentation.views`.",
-        )
-    return Choice(online, online, f"The teacher is asked at every step: {why_not}.")
 
 
 def _wanted(setup: Setup) -> list[tuple[Kind, View]]:

@@ -41,6 +41,7 @@ class TransferHead(nn.Module):
                 "dtl.no_classifier",
                 "DTL puts a second head beside the student's last linear layer, and it has none",
                 where="recipe.finetune.dtl_weight",
+                allowed=("0",),
                 hint="Set dtl_weight to 0, or take a student that ends in a linear layer.",
             )
         # In a list, so that the student's layer is not registered as a part of this head.

@@ -216,9 +216,9 @@ async def _plan(context: Context, body: JobCreate, teacher: Teacher | None, repo
 
 
 def _in_request(problem: Problem) -> Problem:
-    """Name the field as the request has it: the core speaks of a model's `architecture`, a job of its `student`."""
+    """Name the field as the request has it: the core's `architecture` is `student`, its `image` the dataset's."""
     where = (problem.where or "").removeprefix("student.")
     parts = where.split(".") if where else []
-    if parts[:1] == ["architecture"]:
-        parts[0] = "student"
+    if parts:
+        parts[0] = {"architecture": "student", "image": "dataset"}.get(parts[0], parts[0])
     return problem.model_copy(update={"where": ".".join(parts) or "student"})

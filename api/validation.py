@@ -17,6 +17,19 @@ from abcore.specs.refusals import Problem
 from api.fields import fields_at, tags_at
 
 _QUOTED = re.compile(r"'([^']*)'")
+# What the types of pydantic's errors want, as JSON calls it.
+_WANTED = {
+    "bool_type": ("true", "false"),
+    "dict_type": ("object",),
+    "float_type": ("number",),
+    "int_from_float": ("integer",),
+    "int_type": ("integer",),
+    "list_type": ("array",),
+    "model_attributes_type": ("object",),
+    "model_type": ("object",),
+    "string_type": ("string",),
+    "tuple_type": ("array",),
+}
 _LIMITS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "min_length": "length >=", "max_length": "length <="}
 _MOST_VALUE_CHARACTERS = 200
 MOST_PROBLEMS = 100
@@ -118,6 +131,8 @@ def _allowed(one: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(_QUOTED.findall(str(expected))) or (str(expected),)
     if "pattern" in context:
         return (str(context["pattern"]),)
+    if one["type"] in _WANTED:
+        return _WANTED[one["type"]]
     limits = {sign: context[name] for name, sign in _LIMITS.items() if name in context}
     return tuple(f"{sign} {int(limit) if limit == int(limit) else limit}" for sign, limit in limits.items())
 
@@ -139,6 +154,8 @@ def _path(loc: Sequence[Any], body: Any, kind: str) -> list[str]:
             here = here[part]
         elif isinstance(here, list) and isinstance(part, int):
             here = here[part] if part < len(here) else None
+        elif not isinstance(here, dict | list) and path:
+            break  # below what is no container there are names of branches only
         elif isinstance(here, list):
             continue  # the branch is called like the field that was taken for it
         elif not (last and kind in ("missing", "extra_forbidden")) and isinstance(here, dict):

@@ -56,6 +56,7 @@ def build_on_meta(spec: ModelSpec) -> nn.Module:
             f"this network would have {num_parameters:,} parameters; at most {MOST_PARAMETERS:,} are allowed",
             where="architecture",
             value=num_parameters,
+            allowed=(f"<= {MOST_PARAMETERS} parameters",),
             hint="Make it narrower or less deep.",
         )
     return model

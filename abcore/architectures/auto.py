@@ -81,6 +81,7 @@ def choose(spec: ModelSpec, build: Build) -> ModelSpec:
             + _describe(nearest, used(nearest)),
             where="architecture",
             value=auto.model_dump(exclude_none=True),
+            allowed=tuple(f">= {measured} {unit}" for unit, (measured, _) in used(nearest).items()),
             hint="Raise the limit, or take another family.",
         )
     return spec.model_copy(update={"architecture": max(fitting, key=share)})

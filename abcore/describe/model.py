@@ -36,6 +36,7 @@ def describe_model(spec: ModelSpec) -> ModelDescription:
             f"one image would take {num_macs:,} multiply-accumulates; at most {MOST_MACS:,} are allowed",
             where="architecture",
             value=num_macs,
+            allowed=(f"<= {MOST_MACS} multiply-accumulates",),
             hint="Use smaller images, or make the network narrower or less deep.",
         )
     with passing(spec.image):
@@ -47,6 +48,7 @@ def describe_model(spec: ModelSpec) -> ModelDescription:
             "are allowed",
             where="architecture",
             value=memory.saved_bytes,
+            allowed=(f"<= {MOST_ACTIVATION_BYTES} bytes",),
             hint="Use smaller images, fewer feature maps, or reduce the resolution earlier.",
         )
     return ModelDescription(

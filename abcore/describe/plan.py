@@ -14,6 +14,7 @@ from abcore.specs.reports import DistillationPlan, ModelDescription, TapPair, Ta
 from abcore.taps.finding import candidates_in
 from abcore.taps.pairing import describe_taps, pair_taps, tap_pair
 from abcore.taps.resolving import resolve_in
+from abcore.transfer_head import TransferHead
 
 
 def plan_distillation(student: ModelSpec, teacher: ModelSpec, recipe: Recipe) -> DistillationPlan:
@@ -25,7 +26,8 @@ def plan_distillation(student: ModelSpec, teacher: ModelSpec, recipe: Recipe) ->
     Raises:
         Refusal: a network cannot be built or described, the two do not see the same images or (for KD) classes,
             taps are named that are not there, cannot be paired, are not as many as their weights, or cannot be
-            compared by the recipe's method. `where` begins with `student`, `teacher` or `recipe`.
+            compared by the recipe's method, the student has no place for DTL's head, the teacher's answers cannot be
+            kept that shall be. `where` begins with `student`, `teacher` or `recipe`.
     """
     _check_images(student, teacher)
     _check_classes(student, teacher, recipe)
@@ -35,6 +37,11 @@ def plan_distillation(student: ModelSpec, teacher: ModelSpec, recipe: Recipe) ->
         of_teacher = describe_model(teacher)
     pairs = _pairs(of_student, of_teacher, recipe)
     _check_weights(pairs, recipe)
+    _check_source(recipe)
+    if recipe.finetune is not None and recipe.finetune.dtl_weight:
+        model = build_on_meta(of_student.spec)
+        with OnMeta():
+            TransferHead(model, teacher.num_classes)  # refuses a student that has no place for it
     if recipe.compares_taps:
         with OnMeta():
             build_method(recipe.method, pairs)  # refuses what the method cannot compare
@@ -114,7 +121,19 @@ def _check_weights(pairs: tuple[TapPair, ...], recipe: Recipe) -> None:
             f"{len(weights)} tap weights are given for {len(pairs)} pairs of taps",
             where="recipe.method.tap_weights",
             value=list(weights),
+            allowed=(f"{len(pairs)} weights",),
             hint="The pairs: " + ", ".join(f"{pair.student.name} <- {pair.teacher.name}" for pair in pairs),
+        )
+
+
+def _check_source(recipe: Recipe) -> None:
+    if recipe.teacher_source == "cached" and recipe.needs_teacher and not recipe.answers_recur:
+        raise Refusal(
+            "teacher_source.impossible",
+            "the teacher's answers cannot be cached: the recipe compares values of maps, or answers to mixed images",
+            where="recipe.teacher_source",
+            value="cached",
+            allowed=("auto", "online"),
         )
 
 

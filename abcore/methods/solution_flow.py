@@ -62,7 +62,11 @@ class FlowTransfer(FeatureMethod):
 def _check(pairs: Sequence[TapPair]) -> None:
     if len(pairs) < 2:
         raise Refusal(
-            "fsp.one_tap", "FSP compares successive taps, and there is one pair", where="recipe.taps"
+            "fsp.one_tap",
+            "FSP compares successive taps, and there is one pair",
+            where="recipe.taps",
+            value=len(pairs),
+            allowed=(">= 2 pairs",),
         )
     for pair in pairs:
         if pair.student.channels != pair.teacher.channels:

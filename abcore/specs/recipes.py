@@ -290,12 +290,17 @@ class Recipe(Spec):
         )
 
     @property
+    def answers_recur(self) -> bool:
+        """Whether anything that the teacher says can be kept."""
+        return self.signs_suffice or self.logits_recur
+
+    @property
     def num_views(self) -> int | None:
         """Views that an image has in training; None: a new one in every epoch."""
         if not self.augmentation.moves:
             return 1
         if self.augmentation.views == "auto":
-            cacheable = self.teacher_source != "online" and (self.signs_suffice or self.logits_recur)
+            cacheable = self.teacher_source != "online" and self.answers_recur
             return AUTO_VIEWS if cacheable else None
         return None if self.augmentation.views == "fresh" else self.augmentation.views
 

@@ -60,10 +60,6 @@ JOBS: dict[str, Code] = {
     "run.invalid": Code(
         "The worker does not understand the job.", "The operator runs API and workers of one version."
     ),
-    "teacher_source.impossible": Code(
-        "The teacher's answers cannot be kept: the recipe compares what depends on more than the image.",
-        "Take `teacher_source` `auto` or `online`.",
-    ),
     "teacher_source.no_room": Code(
         "The worker's disk has no room for the teacher's answers.",
         "Take `teacher_source` `auto` or `online`, or fewer `augmentation.views`.",

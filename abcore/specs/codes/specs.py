@@ -86,6 +86,10 @@ SPECS: dict[str, Code] = {
         "FSP compares matrices of channels, and the two taps have different numbers of them.",
         "Take a student of the teacher's width, or another method.",
     ),
+    "teacher_source.impossible": Code(
+        "The teacher's answers cannot be kept: the recipe compares what depends on more than the image.",
+        "Take `teacher_source` `auto` or `online`.",
+    ),
     "dtl.no_classifier": Code(
         "DTL puts a second head beside the student's last linear layer, and it has none.",
         "Set dtl_weight to 0, or take a student that ends in a linear layer.",
