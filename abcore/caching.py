@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 

@@ -253,7 +253,7 @@ NEVER_OF_A_JOB = {
     *("request.int_parsing", "request.int_parsing_size", "request.float_parsing", "request.bool_parsing"),
     *("request.datetime_parsing", "request.datetime_from_date_parsing", "request.timezone_aware"),
     "request.invalid",  # stands for what pydantic may yet bring
-    *("request.list_type", "request.model_type"),  # of bodies with lists, and with models not read by attribute
+    *("request.list_type", "request.model_type"),  # of other bodies: a job's has tuples and read objects
     *("in_use", "conflict", "quota.stored_bytes"),  # of what is there already
     *("unavailable", "internal", "database.away"),  # the service's own
     "architecture.unavailable",  # of servers without timm: tests/abcore/test_architectures_zoo.py
