@@ -4,8 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
-class Stopped(Exception):
-    """The run was asked to stop."""
+class Stopped(BaseException):
+    """The run was asked to stop. Like KeyboardInterrupt it comes anywhere, and is no error of what it comes upon."""
+
+
+class OutOfTime(BaseException):
+    """The process has used the processor for as long as it may. It too comes anywhere."""
 
 
 @dataclass

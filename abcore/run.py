@@ -17,7 +17,7 @@ from pathlib import Path
 
 from abcore.atomic import write_atomically
 from abcore.events import EventWriter, Failed, Finished, Interrupted
-from abcore.progress import Stopped
+from abcore.progress import OutOfTime, Stopped
 from abcore.specs.refusals import Refusal
 from abcore.specs.runs import (
     HEADWAY,
@@ -149,12 +149,19 @@ def _headway(workspace: Path, stop: threading.Event) -> Callable[[], bool]:
 
 
 def _stop_at_once(stop: threading.Event) -> None:
-    """From here on SIGTERM ends the work wherever it is: a verification has no state worth keeping."""
+    """From here on SIGTERM ends the work wherever it is: a verification has no state worth keeping.
+
+    So does SIGXCPU, which says that the limit of processor time has come.
+    """
 
     def interrupt(*_: object) -> None:
         raise Stopped
 
+    def run_out(*_: object) -> None:
+        raise OutOfTime
+
     signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGXCPU, run_out)
     if stop.is_set():
         raise Stopped
 

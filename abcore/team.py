@@ -25,7 +25,7 @@ from abcore.specs.runs import ExitCode
 
 T = TypeVar("T")
 
-MEETING_POINT = "team"
+MEETING_POINT = "tmp/team"
 """File in the workspace through which the processes of one attempt find each other."""
 
 _LONGEST_WAIT = timedelta(days=7)
@@ -125,6 +125,7 @@ def lead(size: int, workspace: Path) -> Iterator[Team]:
         return
     threads = max(1, torch.get_num_threads() // size)
     torch.set_num_threads(threads)
+    (workspace / MEETING_POINT).parent.mkdir(exist_ok=True)
     (workspace / MEETING_POINT).unlink(missing_ok=True)
     followers = [_start(workspace, rank, size, threads) for rank in range(1, size)]
     over = threading.Event()

@@ -5,7 +5,7 @@ kill -9), or when one of the watchers is killed, everything below is ended too: 
 moved to a session of their own.
 """
 
-from leash.limits import Limits
+from leash.limits import Files, Limits
 from leash.spawning import Leashed, spawn
 
-__all__ = ["Leashed", "Limits", "spawn"]
+__all__ = ["Files", "Leashed", "Limits", "spawn"]

@@ -11,6 +11,8 @@ import sys
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_SECCOMP = 22
+_SECCOMP_MODE_FILTER = 2
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 _SIOCSIFFLAGS = 0x8914
@@ -60,6 +62,16 @@ def _raise_loopback() -> None:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
 
 
+def filter_system_calls(program: int) -> None:
+    """Have the kernel ask the BPF program at this address at each system call from here on."""
+    _call("prctl", _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, program, 0, 0)
+
+
+def system_call(number: int, *arguments: int) -> int:
+    """Make a system call that the C library has no function for; return what it returns."""
+    return _call("syscall", number, *arguments)
+
+
 def descendants(ancestor: int) -> list[int]:
     """The processes below `ancestor`, each parent before its children."""
     children: dict[int, list[int]] = {}
@@ -84,10 +96,12 @@ def _parent_of(entry: str) -> int | None:
     return int(stat[stat.rindex(b")") + 1 :].split()[1])
 
 
-def _call(function: str, *arguments: int) -> None:
+def _call(function: str, *arguments: int) -> int:
     if not IS_LINUX:
         raise OSError(errno.ENOSYS, f"{function} is a Linux call")
     libc = ctypes.CDLL(None, use_errno=True)
-    if getattr(libc, function)(*(ctypes.c_ulong(value) for value in arguments)) != 0:
+    result: int = getattr(libc, function)(*(ctypes.c_ulong(value) for value in arguments))
+    if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+    return result

@@ -13,11 +13,12 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from typing import Any
 
 sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # -I leaves it out
 
 from leash import linux
-from leash.limits import Limits
+from leash.limits import Files, Limits
 from leash.watch import Watch
 
 _SETTLE_SECONDS = 3.0  # what the outer process leaves the keeper to clean up before it does so itself
@@ -36,7 +37,7 @@ def main() -> None:
     if keeper == 0:
         os.close(control)
         os.close(to_keeper)
-        os._exit(_keep(command, Limits(**settings["limits"]), from_outer, status, grace_seconds))
+        os._exit(_keep(command, _limits(settings["limits"]), from_outer, status, grace_seconds))
     os.close(from_outer)
     _let_go_of_the_commands_files()
     Watch(
@@ -47,6 +48,11 @@ def main() -> None:
         at_end_of_file="terminate",
         grace_seconds=grace_seconds + _SETTLE_SECONDS,
     ).run()
+
+
+def _limits(told: dict[str, Any]) -> Limits:
+    files = told.pop("files")
+    return Limits(**told, files=Files(**files) if files is not None else None)
 
 
 def _keep(command: list[str], limits: Limits, control: int, status: int, grace_seconds: float) -> int:

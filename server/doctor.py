@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from sqlalchemy.exc import SQLAlchemyError
 
 from abcore.specs.outputs import FORMATS
-from leash import Limits, spawn
+from leash import Files, Limits, spawn
 from server.broker import EmbeddedBroker
 from server.errors import CannotStart
 from store import schema
@@ -175,9 +175,10 @@ def _disk(settings: Settings) -> Finding:
 
 
 def _sandbox(_settings: Settings) -> Finding:
-    """What the kernel grants for running what an upload may do: no network, no new privileges."""
+    """What the kernel grants for running what an upload may do: no network, files or processes but its own."""
+    limits = Limits(network=False, new_privileges=False, processes=False, files=Files(("/",), ()))
     try:
-        child = spawn(["/bin/true"], cwd=Path("/"), limits=Limits(network=False, new_privileges=False))
+        child = spawn(["/bin/true"], cwd=Path("/"), limits=limits)
         child.wait()
     except OSError as error:
         return Finding("sandbox", "problem", f"no process can be started on a leash: {error}")
@@ -186,4 +187,4 @@ def _sandbox(_settings: Settings) -> Finding:
             "uploads are checked with less isolation: allow user namespaces, or run the worker in a container"
         )
         return Finding("sandbox", "warning", "not granted: " + "; ".join(child.missing), advice)
-    return Finding("sandbox", "ok", "children get no network and no new privileges")
+    return Finding("sandbox", "ok", "children get no network, no files but their own, and no new privileges")

@@ -15,9 +15,6 @@ from store import datasets, teachers
 from store.database import Database
 from store.models import Job
 
-FOLDER = "teacher-cache"
-"""In a workspace; `abcore` knows it by this name."""
-
 
 def group_of(db: Database, job: Job) -> str | None:
     """Return the name under which jobs share answers: of one project, about one teacher and one dataset's content."""

@@ -17,7 +17,7 @@ from store import artifacts, leases
 from store.errors import BlobError, BlobsUnusable, LeaseLost, StoreError
 from store.leases import Directive, Lease, NewArtifact
 from store.models import ENDED, Job
-from worker.answer_cache import FOLDER, group_of
+from worker.answer_cache import group_of
 from worker.heartbeat import RETRY_SECONDS, Heartbeat
 from worker.inputs import InputMissing, lay_out
 from worker.publish import BadResult, log_tail, publish, publish_log, read_result
@@ -106,7 +106,7 @@ class Attempt:
         relay = Relay(self._db, shop.blobs, self._lease, workspace)
         group = group_of(self._db, self._lease.job)
         if group is not None:
-            shop.answers.lend(group, workspace.root / FOLDER)
+            shop.answers.lend(group, workspace.teacher_cache)
         if self._should_stop():
             return self._stopped()
         run, memory = self._lease.job.run, MemoryWatch()
@@ -237,7 +237,7 @@ class Attempt:
 
     def _keep_answers(self, group: str, workspace: Workspace) -> None:
         try:
-            self._workshop.answers.adopt(group, workspace.root / FOLDER)
+            self._workshop.answers.adopt(group, workspace.teacher_cache)
         except OSError as error:  # the next job asks its teacher again
             _log.warning("job %s: what its teacher answered was not kept: %s", self._lease.job.id, error)
 

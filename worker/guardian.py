@@ -4,13 +4,14 @@ import logging
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import abcore
 import leash
 from store.models import Json
 from store.settings import Settings
+from worker.confinement import files_of
 from worker.workspace import Workspace
 
 # -P: the workspace is the current folder, and what lies there must never be imported.
@@ -18,9 +19,12 @@ CHILD_COMMAND = (sys.executable, "-P", "-m", "abcore.run")
 TRAINING = frozenset({"distill", "train_teacher", "evaluate_teacher"})
 """Tasks that read only what was verified, and compute for long."""
 OPEN_FILES = 4096
-PYTHON_WITH_TORCH_BYTES = (
-    8 * 2**30
-)  # address space, not memory: libraries of a CUDA build are mapped even if unused
+# Address space, not memory: libraries of a CUDA build are mapped even if unused.
+PYTHON_WITH_TORCH_BYTES = 8 * 2**30
+LARGEST_TEACHER_BYTES = 5 * 2**30  # of 2^30 parameters in float32, and their buffers
+HEADER_BYTES = 64 * 2**20
+CPU_SECONDS = 600
+CPU_SECONDS_PER_GIB = 600  # of an upload: JPEGs of 50 million pixels, decoded to be shrunk
 
 # What a child needs of the worker's environment. All else stays out: database, broker, keys, tokens of the host.
 _PASSED_ON = frozenset(
@@ -49,7 +53,7 @@ class Guardian:
             [*self.command, str(workspace.root)],
             self.environment(workspace, run["task"], slot, memory_halvings),
         )
-        return self._spawn(command, workspace, environment, _limits(workspace, run), subprocess.DEVNULL)
+        return self._spawn(command, workspace, environment, self._limits(workspace, run), subprocess.DEVNULL)
 
     def start_waiting(self, workspace: Workspace, slot: int) -> leash.Leashed:
         """Start a child that gets ready for training, and begins when a line comes to its standard input.
@@ -60,7 +64,7 @@ class Guardian:
         command = [*self.command, "--warm", str(workspace.root)]
         run = {"task": "distill"}
         environment = self.environment(workspace, run["task"], slot, memory_halvings=0)
-        return self._spawn(command, workspace, environment, _limits(workspace, run), subprocess.PIPE)
+        return self._spawn(command, workspace, environment, self._limits(workspace, run), subprocess.PIPE)
 
     def _spawn(
         self,
@@ -84,6 +88,27 @@ class Guardian:
         for what in child.missing:
             _say_once(what)
         return child
+
+    def _limits(self, workspace: Workspace, run: Json) -> leash.Limits:
+        """Limits of a child. One that reads an untrusted upload gets no more than an honest one could need."""
+        limits = leash.Limits(
+            core_bytes=0,  # a core dump would hold teachers and images
+            open_files=OPEN_FILES,
+            network=False,
+            new_privileges=False,
+            files=files_of(workspace, self.settings, self.command),
+        )
+        if run["task"] in TRAINING:
+            return limits
+        claimed = max((path.stat().st_size for path in workspace.inputs.iterdir()), default=0)
+        decoded = int(run.get("max_bytes", 0))
+        return replace(
+            limits,
+            address_space_bytes=PYTHON_WITH_TORCH_BYTES + 4 * claimed + 2 * decoded,
+            file_bytes=max(LARGEST_TEACHER_BYTES, decoded) + HEADER_BYTES,
+            cpu_seconds=CPU_SECONDS + CPU_SECONDS_PER_GIB * claimed // 2**30,
+            processes=False,
+        )
 
     def environment(self, workspace: Workspace, task: str, slot: int, memory_halvings: int) -> dict[str, str]:
         """Return all that the child gets to know about the world."""
@@ -120,21 +145,6 @@ class Guardian:
 def _num_cpus() -> int:
     """CPUs that this process may use, where the system can say so, or else all."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _limits(workspace: Workspace, run: Json) -> leash.Limits:
-    """Limits of a child. One that reads an untrusted upload also gets no more memory than an honest one could need."""
-    address_space_bytes = None
-    if run["task"] not in TRAINING:
-        claimed = max((path.stat().st_size for path in workspace.inputs.iterdir()), default=0)
-        address_space_bytes = PYTHON_WITH_TORCH_BYTES + 4 * claimed + 2 * int(run.get("max_bytes", 0))
-    return leash.Limits(
-        core_bytes=0,  # a core dump would hold teachers and images
-        open_files=OPEN_FILES,
-        address_space_bytes=address_space_bytes,
-        network=False,
-        new_privileges=False,
-    )
 
 
 _said: set[str] = set()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import leash
 from abcore.specs.refusals import Problem
-from abcore.specs.runs import HEADWAY, ExitCode
+from abcore.specs.runs import ExitCode
 from store.leases import OUT_OF_MEMORY
 from store.models import Json
 from worker.guardian import TRAINING
@@ -32,7 +32,7 @@ class Headway:
     """
 
     def __init__(self, workspace: Workspace, run: Json, stall_seconds: float) -> None:
-        self._signs = (workspace.events, workspace.root / HEADWAY) if run["task"] in TRAINING else ()
+        self._signs = (workspace.events, workspace.headway) if run["task"] in TRAINING else ()
         self._stall_seconds = stall_seconds
         self._seen: list[int] = []
         self._seen_at = time.monotonic()

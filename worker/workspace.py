@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from abcore.specs.runs import HEADWAY
+
 _log = logging.getLogger(__name__)
 
 
@@ -24,11 +26,21 @@ class Workspace:
         self.events = root / "events.jsonl"
         self.log = root / "log.txt"
         self.temporary = root / "tmp"
+        self.teacher_cache = root / "teacher-cache"
+        self.headway = root / HEADWAY
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """What the child writes, or below which: all else it only reads."""
+        folders = (self.checkpoints, self.outputs, self.temporary, self.teacher_cache)
+        return (*folders, self.events, self.headway)
 
     def create(self) -> None:
-        """Make the empty folders."""
-        for folder in (self.inputs, self.checkpoints, self.outputs, self.temporary):
+        """Make the folders, and the files that the child may write but not make, all empty."""
+        for folder in (self.inputs, self.checkpoints, self.outputs, self.temporary, self.teacher_cache):
             folder.mkdir(parents=True)
+        for file in (self.events, self.headway):
+            file.touch()
 
     def own_file(self, relative: str) -> Path:
         """Return a file that the child says it wrote.

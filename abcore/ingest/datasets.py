@@ -13,7 +13,7 @@ from abcore.ingest.arrays import IDX_NAME, read_idx, read_npz
 from abcore.ingest.collected import Collected
 from abcore.ingest.imagefolder import place_of, read_imagefolder
 from abcore.ingest.inspection import inspect
-from abcore.ingest.limits import refuse_when_out_of_memory
+from abcore.ingest.limits import refuse_beyond_limits
 from abcore.ingest.parquet import SUFFIX as PARQUET
 from abcore.ingest.parquet import read_parquet_file, read_parquet_files
 from abcore.ingest.samples import write_samples
@@ -34,7 +34,7 @@ _READERS: dict[DatasetFormat, Callable[[Iterator[Member], int | None, int], Coll
 }
 
 
-@refuse_when_out_of_memory
+@refuse_beyond_limits
 def verify_dataset(run: VerifyDatasetRun, workspace: Path) -> RunResult:
     """Read `inputs/upload`, write `outputs/dataset.safetensors` and a sheet of samples.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from abcore.architectures import build_model, build_on_meta
 from abcore.describe import describe_model
 from abcore.export import output_file
-from abcore.ingest.limits import refuse_when_out_of_memory
+from abcore.ingest.limits import refuse_beyond_limits
 from abcore.ingest.pickles import load_torch_checkpoint, refuse_legacy
 from abcore.ingest.signatures import kind_of, looks_like
 from abcore.ingest.statedicts import fit, unwrap
@@ -21,7 +21,7 @@ from abcore.specs.reports import TeacherReport
 from abcore.specs.runs import RunResult, VerifyTeacherRun
 
 
-@refuse_when_out_of_memory
+@refuse_beyond_limits
 def verify_teacher(run: VerifyTeacherRun, workspace: Path) -> RunResult:
     """Read `inputs/upload`, hold it against `run.model`, write `outputs/teacher.safetensors` in float32.
 

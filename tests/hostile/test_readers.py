@@ -59,6 +59,7 @@ def test_the_canary_would_show_an_execution(tmp_path: Path) -> None:
     assert len(GADGETS) >= 20
 
 
+@pytest.mark.filterwarnings("default")  # as in a child: a library that warns of a file has not refused it
 @pytest.mark.parametrize("case", CORPUS, ids=str)
 def test_each_is_refused_by_name_or_does_no_harm(forge: Any, room: Any, case: Case) -> None:
     upload = case.make(forge)

@@ -164,6 +164,10 @@ DATASETS: dict[str, Code] = {
         "Reading it takes more memory than a verification may use.",
         "Send a smaller file, or let the operator raise the limit.",
     ),
+    "upload.too_slow_to_read": Code(
+        "Reading it takes more processor time than a verification may use.",
+        "Send smaller images, or a smaller file.",
+    ),
 }
 WARNINGS: dict[str, Code] = {
     "dataset.held_out": Code(
