@@ -337,11 +337,12 @@ def _no_room_for(pid: int) -> Iterator[None]:
     try:
         yield
     finally:
-        _limit([pid, *below(pid)], resource.RLIM_INFINITY)
+        _limit([pid, *below(pid)], None)
 
 
-def _limit(pids: list[int], file_bytes: int) -> None:
+def _limit(pids: list[int], file_bytes: int | None) -> None:
+    """None: as large as they may be; a child that reads an upload has an end of its own."""
     for pid in pids:
         with suppress(ProcessLookupError):
             hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (file_bytes, hard))
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard if file_bytes is None else file_bytes, hard))
