@@ -43,6 +43,7 @@ from api.sweeper import Sweeper
 from api.validation import refuse_unknown_queries
 from store.blobs import open_blobs
 from store.database import Database
+from store.imports import Places
 from store.queue import Doorbell
 from store.settings import Settings, get_settings
 
@@ -59,6 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             settings=settings,
             db=Database(settings.database_url),
             blobs=open_blobs(settings.blobs_url),
+            places=Places(settings.import_from),
             doorbell=Doorbell(settings.broker_url),
             describer=Describer(),
             polls=polls,

@@ -10,6 +10,7 @@ from api.polls import Polls
 from api.rates import RateLimiter
 from store.blobs import BlobStore
 from store.database import Database
+from store.imports import Places
 from store.queue import Doorbell
 from store.settings import Settings
 
@@ -21,6 +22,7 @@ class Context:
     settings: Settings
     db: Database
     blobs: BlobStore
+    places: Places
     doorbell: Doorbell
     describer: Describer
     polls: Polls

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from abcore.specs.refusals import Problem
 from api.context import Context
 from api.problems import Refused
+from api.schemas.part_uploads import ContentChoice
 from store.blobs import Blob, BlobStore, BlobWriter
 from store.database import Database
 from store.errors import AlreadyUploaded
@@ -36,6 +37,16 @@ class UploadRoom(Protocol):
         self, db: Database, project_id: str, id_: str, blob_key: str, sha256: str, size_bytes: int
     ) -> Teacher | Dataset:
         """Say that its content is in the blob store."""
+        ...
+
+    def attach_parts(
+        self, db: Database, project_id: str, id_: str, upload_id: str, keep_seconds: float
+    ) -> Teacher | Dataset:
+        """Say that its content is a complete upload in parts."""
+        ...
+
+    def attach_source(self, db: Database, project_id: str, id_: str, source: str) -> Teacher | Dataset:
+        """Say where its content is imported from."""
         ...
 
 
@@ -75,6 +86,27 @@ async def receive_content(
     else:
         await run_in_threadpool(context.doorbell.ring)
     return attached
+
+
+def attach_choice(
+    context: Context, project_id: str, room: UploadRoom, id_: str, choice: ContentChoice
+) -> Teacher | Dataset:
+    """Make a teacher or a dataset of what is here already, or may be fetched; queue its verification, ring.
+
+    Raises:
+        NotFound, UnknownUpload, UploadOpen, AlreadyUploaded, StorageFull
+        Refusal: nothing is imported from there.
+    """
+    if choice.upload is not None:
+        keep_seconds = context.settings.upload_keep_seconds
+        row = room.attach_parts(context.db, project_id, id_, choice.upload, keep_seconds)
+    else:
+        assert choice.source is not None, "the body has one of them"
+        room.get(context.db, project_id, id_)  # another project's is not there, whatever the source
+        context.places.require(choice.source)
+        row = room.attach_source(context.db, project_id, id_, choice.source)
+    context.doorbell.ring()
+    return row
 
 
 async def receive_blob(request: Request, blobs: BlobStore, key: str, most_bytes: int) -> Blob:

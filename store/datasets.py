@@ -62,4 +62,5 @@ get = _datasets.get
 list_ = _datasets.list_
 attach_upload = _datasets.attach_upload
 attach_parts = _datasets.attach_parts
+attach_source = _datasets.attach_source
 delete = _datasets.delete

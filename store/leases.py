@@ -18,9 +18,9 @@ from store.columns import unix_now
 from store.database import Database
 from store.endings import Crash, cancelled, charge, failed, give_back
 from store.ids import new_id
-from store.models import Artifact, Event, Job, Json
+from store.models import Artifact, Dataset, Event, Job, Json, Teacher
 from store.moves import UNLEASED, Fence, NewEvent, move, settle_upload
-from store.quotas import claimable, may_run_one_more
+from store.quotas import claimable, may_run_one_more, require_room
 
 OUT_OF_MEMORY = "child.out_of_memory"
 """Code of the problem of an attempt that ended for want of memory."""
@@ -177,6 +177,20 @@ def finish(
         add_artifacts(session, lease, artifacts)
         _settle_verified(session, job, written, artifacts)
         return job
+
+
+def record_content(db: Database, lease: Lease, row: Teacher | Dataset, sha256: str, size_bytes: int) -> None:
+    """Say what was read for a verification whose content is imported.
+
+    Raises:
+        LeaseLost
+        StorageFull: its project has no room for what is made of it.
+    """
+    with db.write() as session:
+        job = _held(session, lease)
+        require_room(session, job.project_id, size_bytes)
+        told = {"upload_sha256": sha256, "upload_bytes": size_bytes, "updated_at": unix_now()}
+        session.execute(update(type(row)).where(type(row).id == row.id).values(told))
 
 
 def memory_crashes(db: Database, lease: Lease) -> int:

@@ -92,7 +92,7 @@ class _Upload:
     """Content that a user sends: `pending` until a verification job has made it `ready` or `invalid`.
 
     `blob_key` says where its bytes are: the upload as it came until it is verified, the verified file after. What came
-    in parts is the upload `upload_id`, as long as that is kept.
+    in parts is the upload `upload_id`, as long as that is kept; what is imported is read at `source`.
     `upload_sha256` and `upload_bytes` speak of what came, `sha256` and `size_bytes` of the verified file.
     """
 
@@ -103,6 +103,7 @@ class _Upload:
     upload_sha256: Mapped[str | None] = mapped_column(_Sha256)
     upload_bytes: Mapped[int | None] = mapped_column(BigInteger)
     upload_id: Mapped[str | None] = mapped_column(_Id, index=True)
+    source: Mapped[str | None] = mapped_column(CleanString)
     blob_key: Mapped[str | None] = mapped_column(String(512))
     sha256: Mapped[str | None] = mapped_column(_Sha256)
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)

@@ -58,6 +58,12 @@ class Settings(BaseSettings):
         gt=0,
         description="An upload in parts that nobody sent to or used for so long is removed.",
     )
+    import_from: str = Field(
+        default="",
+        description="Folders and buckets that teachers and datasets may be made from without an upload: "
+        "`file:///path` and `s3://bucket/prefix?endpoint=https://host:port&region=name`, separated by commas. Whoever "
+        "may submit may read all that lies there. Empty: none.",
+    )
     worker_slots: int = Field(
         default=1, ge=1, le=64, description="Jobs that one worker runs at once; one a GPU."
     )

@@ -126,4 +126,5 @@ get = _teachers.get
 list_ = _teachers.list_
 attach_upload = _teachers.attach_upload
 attach_parts = _teachers.attach_parts
+attach_source = _teachers.attach_source
 delete = _teachers.delete

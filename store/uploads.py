@@ -112,6 +112,23 @@ class Uploads(Generic[Row]):
                 self._verify(session, row)
             return row
 
+    def attach_source(self, db: Database, project_id: str, id_: str, source: str) -> Row:
+        """Say that the content is to be read at an address that `Places` allow, as `attach_upload`.
+
+        Raises:
+            NotFound
+            AlreadyUploaded: other content came before.
+            StorageFull
+        """
+        with db.write() as session:
+            row = self._find(session, project_id, id_, lock=True)
+            if row.source != source:
+                self._require_empty(row)
+                require_room(session, project_id, 1)  # how large it is, the worker finds
+                row.source = source
+                self._verify(session, row)
+            return row
+
     def delete(self, db: Database, project_id: str, id_: str) -> Row:
         """Forget it; the job that verifies or trains it is cancelled. The caller deletes its blobs after this.
 
@@ -143,6 +160,11 @@ class Uploads(Generic[Row]):
             raise AlreadyUploaded(
                 f"The teacher {row.id} is made here, by job {row.training_job_id}: create a new teacher for a "
                 "checkpoint."
+            )
+        if row.source is not None:
+            raise AlreadyUploaded(
+                f"The {self._kind} {row.id} is imported from {row.source}: create a new {self._kind} for other "
+                "content."
             )
         if row.upload_sha256 is not None:
             raise AlreadyUploaded(

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 import leash
-from abcore.specs.refusals import Problem
+from abcore.specs.refusals import Problem, Refusal
 from abcore.specs.runs import ExitCode, RunResult
 from store import artifacts, leases
 from store.errors import BlobError, BlobsUnusable, LeaseLost, StoreError
@@ -80,6 +80,9 @@ class Attempt:
         try:
             with self._workshop.warm.place(self._lease, self._slot) as place:
                 return self._run_in(place)
+        except Refusal as error:  # of what was to be read: trying again cannot help
+            problems = [error.problem]
+            return self._commit(lambda: leases.fail(self._db, self._lease, problems))
         except BlobsUnusable as error:  # nobody's fault who waits for the job: it is not charged
             _log.warning("job %s: %s", self._lease.job.id, error)
             self._stopping.wait(BLOBS_SECONDS)
@@ -102,7 +105,7 @@ class Attempt:
 
     def _run_in(self, place: Place) -> Job:
         shop, workspace = self._workshop, place.workspace
-        self._upload_key = lay_out(self._db, shop.blobs, shop.cache, self._lease, workspace)
+        self._upload_key = lay_out(shop, self._lease, workspace)
         relay = Relay(self._db, shop.blobs, self._lease, workspace)
         group = group_of(self._db, self._lease.job)
         if group is not None:

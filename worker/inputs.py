@@ -3,15 +3,17 @@
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
-from store import artifacts, datasets, part_uploads, teachers
+from abcore.specs.refusals import Refusal
+from store import artifacts, datasets, leases, part_uploads, teachers
 from store.blobs import BlobStore, fetch_joined
 from store.database import Database
-from store.errors import BlobError, BlobsUnusable
+from store.errors import BlobError, BlobsUnusable, StorageFull
 from store.leases import Lease
 from store.models import Dataset, Job, Teacher
-from worker.cache import InputCache
 from worker.checkpoints import file_name
+from worker.workshop import Workshop
 from worker.workspace import Workspace
 
 _log = logging.getLogger(__name__)
@@ -21,23 +23,25 @@ class InputMissing(Exception):
     """A file that the job needs is not in the blob store, or is damaged there."""
 
 
-def lay_out(
-    db: Database, blobs: BlobStore, cache: InputCache, lease: Lease, workspace: Workspace
-) -> str | None:
+def lay_out(shop: Workshop, lease: Lease, workspace: Workspace) -> str | None:
     """Fill a fresh workspace for this attempt.
 
     Returns:
-        For a verification, the blob key of the upload that it reads and nobody needs then; None for one in parts.
+        For a verification, the blob key of the upload that it reads and nobody needs then; None where others may.
 
     Raises:
         InputMissing
         BlobsUnusable
+        Refusal: what is to be imported cannot be.
     """
+    db, blobs = shop.db, shop.blobs
     job, upload_key = lease.job, None
     workspace.run.write_text(json.dumps(job.run))
     for name, row in _inputs(db, job):
         try:
-            if name == "upload" and row.upload_id is not None:
+            if name == "upload" and row.source is not None:
+                _import(shop, lease, row, workspace.inputs / name)
+            elif name == "upload" and row.upload_id is not None:
                 keys = [part.blob_key for part in part_uploads.parts(db, row.upload_id)]
                 fetch_joined(blobs, keys, workspace.inputs / name, _known(row.upload_sha256))
             elif name == "upload":  # read once: the cache is not for it
@@ -45,7 +49,7 @@ def lay_out(
                 blobs.fetch(upload_key, workspace.inputs / name, _known(row.upload_sha256))
             else:
                 target = workspace.inputs / f"{name}.safetensors"
-                cache.place(blobs, _known(row.blob_key), _known(row.sha256), target)
+                shop.cache.place(blobs, _known(row.blob_key), _known(row.sha256), target)
         except BlobsUnusable:
             raise
         except BlobError as error:
@@ -69,6 +73,16 @@ def _inputs(db: Database, job: Job) -> Iterator[tuple[str, Teacher | Dataset]]:
             if job.kind != "train_teacher" and job.teacher_id is not None:
                 yield "teacher", teachers.get(db, project, job.teacher_id)
             yield "dataset", datasets.get(db, project, _known(job.dataset_id))
+
+
+def _import(shop: Workshop, lease: Lease, row: Teacher | Dataset, path: Path) -> None:
+    content = shop.places.fetch(_known(row.source), path, shop.settings.max_upload_bytes)
+    try:
+        leases.record_content(shop.db, lease, row, content.sha256, content.size)
+    except StorageFull as error:
+        raise Refusal(
+            "quota.stored_bytes", str(error), value=error.used, allowed=(f"<= {error.limit}",)
+        ) from error
 
 
 def _fetch_newest_checkpoint(db: Database, blobs: BlobStore, lease: Lease, workspace: Workspace) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from store.blobs import BlobStore, open_blobs
 from store.database import Database
 from store.ids import new_id
+from store.imports import Places
 from store.queue import Doorbell
 from store.settings import Settings
 from worker.answer_cache import AnswerCache
@@ -22,6 +23,7 @@ class Workshop:
     settings: Settings
     db: Database
     blobs: BlobStore
+    places: Places
     doorbell: Doorbell
     workspaces: Workspaces
     cache: InputCache
@@ -38,6 +40,7 @@ class Workshop:
             settings=settings,
             db=Database(settings.database_url),
             blobs=open_blobs(settings.blobs_url),
+            places=Places(settings.import_from),
             doorbell=Doorbell(settings.broker_url),
             workspaces=workspaces,
             cache=InputCache(settings.workspace_dir / "cache", settings.input_cache_bytes),

@@ -9,7 +9,7 @@ from api.downloads import RESPONSES, send_artifact
 from api.paging import Cursor, Limit
 from api.schemas.part_uploads import ContentChoice
 from api.schemas.uploads import Dataset, DatasetCreate, DatasetPage
-from api.uploads import receive_content
+from api.uploads import attach_choice, receive_content
 from store import datasets
 from store.errors import NotFound, NotReady
 
@@ -94,11 +94,8 @@ async def upload(dataset_id: str, request: Request, context: ContextDep, caller:
 def choose_content(
     dataset_id: str, body: ContentChoice, context: ContextDep, caller: Submitter, response: Response
 ) -> Dataset:
-    """Take a complete upload in parts (`/v1/uploads`) as the content. Verification begins by itself."""
-    row = datasets.attach_parts(
-        context.db, caller.project_id, dataset_id, body.upload, context.settings.upload_keep_seconds
-    )
-    context.doorbell.ring()
+    """Take a complete upload in parts (`/v1/uploads`) as the content, or import it. Verification begins by itself."""
+    row = attach_choice(context, caller.project_id, datasets, dataset_id, body)
     response.headers["Location"] = f"/v1/datasets/{row.id}"
     return Dataset.model_validate(row)
 

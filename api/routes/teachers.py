@@ -12,7 +12,7 @@ from api.problems import Refused
 from api.schemas.part_uploads import ContentChoice
 from api.schemas.uploads import Teacher, TeacherCombine, TeacherCreate, TeacherPage, TeacherTrain
 from api.teachers import prepare_ensemble, prepare_training
-from api.uploads import receive_content
+from api.uploads import attach_choice, receive_content
 from store import teachers
 
 router = APIRouter(prefix="/v1/teachers", tags=["teachers"])
@@ -130,11 +130,8 @@ async def upload(teacher_id: str, request: Request, context: ContextDep, caller:
 def choose_content(
     teacher_id: str, body: ContentChoice, context: ContextDep, caller: Submitter, response: Response
 ) -> Teacher:
-    """Take a complete upload in parts (`/v1/uploads`) as the content. Verification begins by itself."""
-    row = teachers.attach_parts(
-        context.db, caller.project_id, teacher_id, body.upload, context.settings.upload_keep_seconds
-    )
-    context.doorbell.ring()
+    """Take a complete upload in parts (`/v1/uploads`) as the content, or import it. Verification begins by itself."""
+    row = attach_choice(context, caller.project_id, teachers, teacher_id, body)
     response.headers["Location"] = f"/v1/teachers/{row.id}"
     return Teacher.model_validate(row)
 

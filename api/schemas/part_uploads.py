@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
-from api.schemas.base import Answer, Body, Id, Page, Time
+from api.schemas.base import ONE_LINE, Answer, Body, Id, Page, Time
 
 MOST_PARTS = 1000
 SHA256_EXAMPLE = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -46,14 +46,37 @@ class UploadComplete(Body):
 
 
 class ContentChoice(Body):
-    """Content that is here already."""
+    """Content that is here already, or that the service fetches itself: `upload`, or `source`."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"upload": "up_01KAQ8Z0V6M2Y6E9N1T4C7R5WB"}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"upload": "up_01KAQ8Z0V6M2Y6E9N1T4C7R5WB"},
+                {"source": "s3://lab-data/images/digits.npz"},
+            ]
+        }
+    )
 
-    upload: Id = Field(
+    upload: Id | None = Field(
+        default=None,
         examples=["up_01KAQ8Z0V6M2Y6E9N1T4C7R5WB"],
         description="A complete upload in parts; it may be used any number of times while it is kept.",
     )
+    source: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2048,
+        pattern=ONE_LINE,
+        examples=["s3://lab-data/images/digits.npz"],
+        description="A file that need not travel: `s3://bucket/key`, or `file:///path` on the service's machines. The "
+        "operator says which buckets and folders may be read (`ABDISTILL_IMPORT_FROM`); by default none.",
+    )
+
+    @model_validator(mode="after")
+    def _upload_or_source(self) -> "ContentChoice":
+        if (self.upload is None) == (self.source is None):
+            raise ValueError("give either upload or source")
+        return self
 
 
 class UploadInParts(Answer):

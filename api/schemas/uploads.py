@@ -137,6 +137,7 @@ class Upload(Answer):
     state_detail: str | None = Field(description="What a pending one waits for.")
     upload_sha256: str | None = Field(description="Of the content as it came; null until it has come.")
     upload_bytes: int | None
+    source: str | None = Field(description="Where the content is imported from; null where it was uploaded.")
     sha256: str | None = Field(description="Of the verified file that jobs use.")
     size_bytes: int | None
     problems: list[Problem] | None = Field(description="Why it is invalid.")

@@ -205,6 +205,7 @@ class Teacher(Resource):
     model: dict[str, Any]
     normalization: Normalization | None = None
     training_job_id: str | None = None
+    source: str | None = None
     sha256: str | None = None
     size_bytes: int | None = None
     report: TeacherReport | None = None
@@ -230,6 +231,7 @@ class Dataset(Resource):
     """Labelled images: `pending`, then `ready` or `invalid`."""
 
     state_detail: str | None = None
+    source: str | None = None
     sha256: str | None = None
     size_bytes: int | None = None
     report: DatasetReport | None = None

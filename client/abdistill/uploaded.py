@@ -10,7 +10,7 @@ from abdistill import parts
 from abdistill.errors import Rejected, Timeout
 from abdistill.models import Dataset, Evaluation, Page, Teacher
 from abdistill.transport import Transport
-from abdistill.uploads import LocalFile, Progress, put_file
+from abdistill.uploads import LocalFile, Progress, is_address, put_file
 
 Kind = TypeVar("Kind", Teacher, Dataset)
 
@@ -52,14 +52,20 @@ class UploadedResources(Generic[Kind]):
     ) -> Kind:
         """Send the file of one that was created; the service then reads and checks it.
 
+        An address, `s3://bucket/key` or `file:///path`, is not sent but fetched by the service, where its operator
+        allows that.
+
         Safe to repeat: the very same file is accepted twice. A large one is sent in parts; whoever sends it again, for
         this or for another, goes on where it was cut off.
 
         Raises:
             ConfigurationError: the file cannot be read. Conflict: another file has been uploaded before.
         """
-        file = LocalFile.read(Path(path))
         url_path = f"{self._url_path}/{resource_id}/content"
+        if is_address(path):
+            self._transport.request("POST", url_path, json={"source": path}, repeatable=True)
+            return self.get(resource_id)
+        file = LocalFile.read(Path(path))
         if file.size_bytes < parts.PARTS_FROM_BYTES:
             put_file(self._transport, url_path, file, progress)
         else:
@@ -186,6 +192,8 @@ class Teachers(UploadedResources[Teacher]):
     ) -> Teacher:
         """Create a teacher, send its checkpoint (.safetensors, or a .pt/.pth state dict), wait until it is checked.
 
+        `path` may be an address that the service fetches it from, as for `upload`.
+
         Raises Rejected where the service finds it unusable.
         """
         teacher = self.create(name or Path(path).name, model, normalization=normalization)
@@ -225,6 +233,7 @@ class Datasets(UploadedResources[Dataset]):
         """Create a dataset, send its file, wait for its check.
 
         The file: an archive of class folders, of idx files, of parquet files, or as WebDataset has it; .npz; .parquet.
+        `path` may be an address that the service fetches it from, as for `upload`.
 
         Raises Rejected where the service finds it unusable.
         """

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,11 @@ BLOCK_BYTES = 1 << 20
 
 Progress = Callable[[int, int], None]
 """Called with (bytes so far, bytes in all); a transfer that starts again calls it with a smaller first number."""
+
+
+def is_address(path: str | os.PathLike[str]) -> bool:
+    """Whether it names a file that the service shall fetch, not one that is here."""
+    return isinstance(path, str) and path.startswith(("s3://", "file://"))
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ class Backstage:
             data_dir=folder,
             lease_seconds=LEASE_SECONDS,  # the sweeper cuts longer ones
             upload_part_bytes=2**18,
+            import_from=(folder / "shelf").as_uri(),
             webhook_allow_http=True,
             webhook_allow_private=True,
             webhook_poll_seconds=0.05,

@@ -278,3 +278,12 @@ def test_a_teacher_is_measured(run_cli: Run, client: Client, backstage: Any, fil
     assert shown.result().returncode == 0, shown.result().stderr
     assert "top-1 97.00%" in shown.result().stdout
     assert "warning: dataset:test: It knows nothing." in shown.result().stdout
+
+
+def test_an_address_is_fetched_by_the_service(run_cli: Run, backstage: Any) -> None:
+    source = f"{backstage.settings.import_from}/digits.npz"
+    added = json.loads(run_cli("datasets", "add", source, "--no-wait", "--json").stdout)
+    assert (added["name"], added["state"], added["source"]) == ("digits.npz", "pending", source)
+    refused = run_cli("datasets", "add", "file:///etc/passwd", "--no-wait")
+    assert refused.returncode != 0
+    assert "imports from" in refused.stderr

@@ -138,6 +138,10 @@ REQUESTS: dict[str, Code] = {
     "upload.unknown": Code(
         "The project has no upload with this id.", "GET /v1/uploads lists those that there are."
     ),
+    "import.not_allowed": Code(
+        "The source lies in no folder or bucket that the service imports from.",
+        "`allowed` lists the places, if there are any; an operator may add one (`ABDISTILL_IMPORT_FROM`).",
+    ),
     "dataset.not_ready": Code(
         "The dataset is not verified yet, or was found invalid.",
         "GET it: it says what it waits for, or why.",

@@ -169,6 +169,27 @@ DATASETS: dict[str, Code] = {
         "Send smaller images, or a smaller file.",
     ),
 }
+IMPORTS: dict[str, Code] = {
+    "import.missing": Code(
+        "There is nothing at the source.", "Correct its address; create a new object for it."
+    ),
+    "import.unreadable": Code(
+        "The service may not read the source.",
+        "Let the operator give the service's account, or its credentials of the bucket, the right to read it.",
+    ),
+    "import.outside": Code(
+        "The source is a link that leads out of the folder that may be imported from.",
+        "Put the file itself there.",
+    ),
+    "import.not_a_file": Code(
+        "The source is a folder, a device or a pipe.",
+        "Pack a folder into one file: tar -C FOLDER -cf data.tar .",
+    ),
+    "import.too_large": Code(
+        "The source is larger than an upload may be.",
+        "Import a smaller file, or let the operator raise the limit.",
+    ),
+}
 WARNINGS: dict[str, Code] = {
     "dataset.held_out": Code(
         "There was no val or test split, so images of train were held out.",
@@ -213,4 +234,4 @@ EVALUATIONS: dict[str, Code] = {
         "Its classes are in another order than the dataset's, or its normalization is another.",
     ),
 }
-UPLOADS: dict[str, Code] = CHECKPOINTS | ARCHIVES | DATASETS | WARNINGS | EVALUATIONS
+UPLOADS: dict[str, Code] = CHECKPOINTS | ARCHIVES | DATASETS | IMPORTS | WARNINGS | EVALUATIONS

@@ -18,7 +18,14 @@ from abdistill.uploaded import Datasets, Teachers
 teachers = typer.Typer(no_args_is_help=True, help="Trained networks that students learn from.")
 datasets = typer.Typer(no_args_is_help=True, help="Labelled images.")
 
-File = Annotated[Path, typer.Argument(show_default=False)]
+File = Annotated[
+    str,
+    typer.Argument(
+        show_default=False,
+        help="A file here; or an address that the service fetches it from, s3://bucket/key or file:///path on its "
+        "machines, where its operator allows that.",
+    ),
+]
 Name = Annotated[str | None, typer.Option(help="What to call it; the file's name where none is given.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the service has checked the file.")]
 Limit = Annotated[int, typer.Option(min=1, help="Show at most this many, newest first.")]
@@ -48,7 +55,7 @@ def add_teacher(
     normalization = {"mean": _numbers(mean), "std": _numbers(std)} if mean and std else None
     resources = client_of(context).teachers
     spec = parsing.model(model, image, classes)
-    with transfer_bar(f"uploading {file.name}") as progress:
+    with transfer_bar(f"uploading {Path(file).name}") as progress:
         teacher = resources.add(
             file, model=spec, name=name, normalization=normalization, progress=progress, wait=False
         )
@@ -149,7 +156,7 @@ def add_dataset(
 ) -> None:
     """Upload a dataset: an archive of class folders, of idx files, of parquet files, or WebDataset; .npz; .parquet."""
     resources = client_of(context).datasets
-    with transfer_bar(f"uploading {file.name}") as progress:
+    with transfer_bar(f"uploading {Path(file).name}") as progress:
         dataset = resources.add(
             file, name=name, image_size=image_size, holdout_fraction=holdout, progress=progress, wait=False
         )
@@ -227,6 +234,7 @@ def _show(resource: Teacher | Dataset, *, as_json: bool) -> None:
             "name": resource.name,
             "state": state(resource.state),
             "contents": summary(resource) or None,
+            "imported from": resource.source,
             "size": size(resource.size_bytes),
             "sha256": resource.sha256,
             **_findings(resource.report),
