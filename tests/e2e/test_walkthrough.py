@@ -1,4 +1,4 @@
-"""docs/walkthrough.md: its shell blocks run as printed, in one shell, against a real service, and print what it shows."""
+"""docs/walkthrough.md: its blocks run as printed, in one shell, against a real service, and print what it shows."""
 
 import doctest
 import os
