@@ -28,6 +28,7 @@ from api.routes import (
     health,
     job_actions,
     jobs,
+    keys,
     logs,
     metrics,
     problems,
@@ -113,6 +114,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         webhooks,
         deliveries,
         usage,
+        keys,
     ):
         app.include_router(
             resource.router,

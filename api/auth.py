@@ -66,3 +66,4 @@ async def _allowed(needed: SecurityScopes, principal: Annotated[Principal, Depen
 # The scopes stand in the OpenAPI document, at `security` of each operation.
 Reader = Annotated[Principal, Security(_allowed, scopes=["read"])]
 Submitter = Annotated[Principal, Security(_allowed, scopes=["submit"])]
+Admin = Annotated[Principal, Security(_allowed, scopes=["admin"])]

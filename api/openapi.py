@@ -33,6 +33,7 @@ INFO: dict[str, Any] = {
         {"name": "architectures", "description": "Which networks there are, and what one would be."},
         {"name": "recipes", "description": "Recipes to start from."},
         {"name": "webhooks", "description": "Who is told of changes of state."},
+        {"name": "keys", "description": "Who may ask, and for what."},
         {"name": "usage", "description": "What a project has, and may have."},
         {"name": "problems", "description": "What the refusals of this service mean."},
         {"name": "health", "description": "Whether the service is there."},
@@ -47,6 +48,7 @@ _LEADS_TO = {
     "Job": {"job_id": _ID},
     "Sweep": {"sweep_id": _ID},
     "WebhookWithSecret": {"webhook_id": _ID},
+    "KeyWithSecret": {"key_id": _ID},
     "Delivery": {"webhook_id": "$response.body#/webhook_id", "delivery_id": _ID},
 }
 _EXAMPLE_IDS = {
@@ -56,6 +58,7 @@ _EXAMPLE_IDS = {
     "sweep_id": "swp_01KAQ8Z0V6M2Y6E9N1T4C7R5WB",
     "webhook_id": "whk_01KAQ8Z0V6M2Y6E9N1T4C7R5WB",
     "delivery_id": "dlv_01KAQ8Z0V6M2Y6E9N1T4C7R5WB",
+    "key_id": "key_01KAQ8Z0V6M2Y6E9N1T4C7R5WB",
     "upload_id": "up_01KAQ8Z0V6M2Y6E9N1T4C7R5WB",
 }
 

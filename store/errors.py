@@ -162,6 +162,12 @@ class TooManyWebhooks(Conflict):
     code = "webhook.limit"
 
 
+class LastAdminKey(Conflict):
+    """No other key of the project with the scope admin would be left."""
+
+    code = "key.last_admin"
+
+
 class WebhookDisabled(Conflict):
     """A webhook that is disabled is told nothing: enable it first."""
 

@@ -14,8 +14,9 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from store.columns import unix_now
+from store.cursors import Page, paginate
 from store.database import Database
-from store.errors import KeyExpired, NotFound, Unauthenticated
+from store.errors import KeyExpired, LastAdminKey, NotFound, Unauthenticated
 from store.ids import new_id
 from store.models import ApiKey, Project
 
@@ -122,14 +123,45 @@ def list_keys(db: Database, project_id: str) -> list[ApiKey]:
         return list(session.scalars(rows.order_by(ApiKey.created_at, ApiKey.id)))
 
 
-def revoke_key(db: Database, project_id: str, key_id: str) -> ApiKey:
-    """Make a key worthless from the next request on.
+def page_of_keys(
+    db: Database, project_id: str, *, limit: int = 20, cursor: str | None = None
+) -> Page[ApiKey]:
+    """Return a page of a project's keys, the revoked ones too, newest first.
+
+    Raises:
+        BadCursor
+    """
+    rows = select(ApiKey).where(ApiKey.project_id == project_id)
+    order = (ApiKey.created_at, ApiKey.id)
+    with db.read() as session:
+        return paginate(session, rows, order, (float, str), limit=limit, cursor=cursor, descending=True)
+
+
+def get_key(db: Database, project_id: str, key_id: str) -> ApiKey:
+    """Return a key that was not revoked.
+
+    Raises:
+        NotFound
+    """
+    with db.read() as session:
+        return _find(session, project_id, key_id)
+
+
+def revoke_key(db: Database, project_id: str, key_id: str, *, leave_admin: bool = False) -> ApiKey:
+    """Make a key worthless from the next request on; with `leave_admin` not the last that may make others.
 
     Raises:
         NotFound: no such key, or revoked before.
+        LastAdminKey
     """
     with db.write() as session:
-        key = _find(session, project_id, key_id)
+        if leave_admin:  # two admins who revoke each other must not both find the other's key
+            session.execute(
+                select(Project.id).where(Project.id == project_id).with_for_update(key_share=True)
+            )
+        key = _find(session, project_id, key_id, lock=True)
+        if leave_admin and "admin" in key.scopes and not _other_admins(session, key):
+            raise LastAdminKey(f"The key {key_id} is the project's last one with the scope admin.")
         key.revoked_at = unix_now()
         session.flush()
         session.refresh(key)
@@ -145,7 +177,7 @@ def rotate_key(db: Database, project_id: str, key_id: str, *, overlap_seconds: f
     """
     secret = _new_secret()
     with db.write() as session:
-        key = _find(session, project_id, key_id)
+        key = _find(session, project_id, key_id, lock=True)
         _require_alive(key, session.scalar(select(unix_now())) or 0.0)
         key.previous_sha256, key.previous_until = key.secret_sha256, unix_now() + overlap_seconds
         key.secret_sha256, key.hint = _hash(secret), secret[-4:]
@@ -154,13 +186,21 @@ def rotate_key(db: Database, project_id: str, key_id: str, *, overlap_seconds: f
         return key, secret
 
 
-def _find(session: Session, project_id: str, key_id: str) -> ApiKey:
-    """Return a key that was not revoked, locked for a change."""
+def _find(session: Session, project_id: str, key_id: str, *, lock: bool = False) -> ApiKey:
+    """Return a key that was not revoked, locked for a change if asked for."""
     mine = ApiKey.id == key_id, ApiKey.project_id == project_id, ApiKey.revoked_at.is_(None)
-    key = session.scalar(select(ApiKey).where(*mine).with_for_update())
+    query = select(ApiKey).where(*mine)
+    key = session.scalar(query.with_for_update() if lock else query)
     if key is None:
         raise NotFound("key", key_id)
     return key
+
+
+def _other_admins(session: Session, key: ApiKey) -> bool:
+    """Whether another key of its project is good now, and may do everything."""
+    good = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > unix_now())
+    others = ApiKey.project_id == key.project_id, ApiKey.id != key.id, ApiKey.revoked_at.is_(None), good
+    return any("admin" in scopes for scopes in session.scalars(select(ApiKey.scopes).where(*others)))
 
 
 def _opens(key: ApiKey, given: str, now: float) -> bool:

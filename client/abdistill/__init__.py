@@ -23,6 +23,7 @@ from abdistill.errors import (
     Unauthorized,
 )
 from abdistill.hooks import Delivery, Webhook
+from abdistill.keys import Key
 from abdistill.models import (
     Artifact,
     Dataset,
@@ -58,6 +59,7 @@ __all__ = [
     "Job",
     "JobCancelled",
     "JobFailed",
+    "Key",
     "LogPart",
     "Metric",
     "NotFound",

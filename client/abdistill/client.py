@@ -7,6 +7,7 @@ from types import TracebackType
 from abdistill.comparisons import Comparison
 from abdistill.hooks import Webhooks
 from abdistill.jobs import Jobs
+from abdistill.keys import Keys
 from abdistill.models import Usage
 from abdistill.sweeps import Sweeps
 from abdistill.transport import Transport
@@ -52,6 +53,7 @@ class Client:
         self.jobs = Jobs(self._transport)
         self.sweeps = Sweeps(self._transport)
         self.webhooks = Webhooks(self._transport)
+        self.keys = Keys(self._transport)
 
     def usage(self) -> Usage:
         """What the key's project has, of what it may have."""

@@ -247,6 +247,7 @@ TOLD_ELSEWHERE = {
 """Codes of every request, or of what several jobs do, with the test that has them told of POST /v1/jobs."""
 OF_OTHER_THINGS = ("cursor.", "upload.", "import.", "blob.", "webhook.", "job.", "ensemble.")
 NEVER_OF_A_JOB = {
+    "key.last_admin",  # of keys
     *("request.not_found", "request.method_not_allowed", "not_found"),  # of paths
     *("request.range", "request.if_match"),  # of downloads
     # of queries, whose numbers and dates are texts

@@ -12,6 +12,7 @@ from api.app import create_app
 from api.schemas.base import ProblemDocument
 from api.schemas.evaluations import EvaluationCreate
 from api.schemas.jobs import JobClone, JobCreate, JobUpdate
+from api.schemas.keys import KeyCreate, KeyRotate
 from api.schemas.part_uploads import ContentChoice, UploadComplete, UploadCreate
 from api.schemas.sweeps import SweepCreate
 from api.schemas.uploads import DatasetCreate, TeacherCombine, TeacherCreate, TeacherTrain
@@ -35,6 +36,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "clone_job": JobClone,
     "create_sweep": SweepCreate,
     "describe_architecture": ModelSpec,
+    "create_key": KeyCreate,
+    "rotate_key": KeyRotate,
     "create_webhook": WebhookCreate,
     "update_webhook": WebhookUpdate,
     "rotate_webhook_secret": SecretRotate,

@@ -17,6 +17,12 @@ REQUESTS: dict[str, Code] = {
         "An operator makes another with `abdistill-server keys create`.",
         "unauthenticated",
     ),
+    "key.last_admin": Code(
+        "Without this key nobody could make or revoke the project's keys over HTTP any more.",
+        "Make another with the scope `admin` first, or rotate it if its secret was seen; an operator can revoke it "
+        "all the same: `abdistill-server keys revoke`.",
+        "conflict",
+    ),
     "key.scope": Code(
         "The key is good, and its scopes do not allow this.",
         "Use a key with a scope of `allowed`.",

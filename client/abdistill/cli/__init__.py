@@ -4,6 +4,7 @@
 - `uploads`     teachers and datasets         `jobs`      submit, presets, list, show, watch, cancel; download
 - `news`        events, metrics, follow; logs `sweeps`    sweeps and comparisons
 - `webhooks`    who is told of what happens   `usage`     what a project has, and may have
+- `keys`        who may ask
 - `parsing`     words into specs              `rendering`, `transfers`, `watching`   answers and progress on a terminal
 """
 
@@ -12,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from abdistill.cli import jobs, news, sweeps, uploads, usage, webhooks
+from abdistill.cli import jobs, keys, news, sweeps, uploads, usage, webhooks
 from abdistill.cli.session import EXIT_CODES, App, out
 from abdistill.client import DEFAULT_URL
 
@@ -31,6 +32,7 @@ jobs.jobs.command("metrics")(news.metrics)
 jobs.jobs.command("follow")(news.follow)
 app.add_typer(sweeps.sweeps, name="sweeps")
 app.add_typer(webhooks.webhooks, name="webhooks")
+app.add_typer(keys.keys, name="keys")
 app.command("download")(jobs.download)
 app.command("logs")(news.logs)
 app.command("compare")(sweeps.compare)
