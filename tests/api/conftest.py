@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from plugins.postgres import new_database
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from abcore.specs.architectures import ImageShape, ModelSpec, Normalization
 from abcore.specs.refusals import Problem
@@ -31,7 +31,7 @@ from store.columns import unix_now
 from store.database import Database
 from store.keys import create_key
 from store.leases import Lease, NewArtifact
-from store.models import DEFAULT_PROJECT, ENDED, Delivery, Job, Project
+from store.models import DEFAULT_PROJECT, ENDED, Delivery, Job, Project, Webhook
 from store.settings import Settings
 
 PATIENCE_SECONDS = 60.0
@@ -165,6 +165,13 @@ class Service:
         with self.db.write() as session:
             session.execute(update(Job).where(Job.state.not_in(ENDED)).values(over))
 
+    def leave(self) -> None:
+        """Leave nothing that another test would meet: no job that waits, and nobody who is told of any."""
+        self.drain()
+        with self.db.write() as session:
+            session.execute(delete(Delivery))
+            session.execute(delete(Webhook))
+
 
 def described(model: ModelSpec) -> ModelDescription:
     """As a verification would; nobody looks at the figures."""
@@ -237,7 +244,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def service(running: Service) -> Iterator[Service]:
     """The service with an empty queue."""
     yield running
-    running.drain()
+    running.leave()
 
 
 @pytest.fixture
@@ -261,7 +268,7 @@ def running_on_postgres(postgres_url: str, tmp_path_factory: pytest.TempPathFact
 def postgres_service(running_on_postgres: Service) -> Iterator[Service]:
     """The service over PostgreSQL with an empty queue."""
     yield running_on_postgres
-    running_on_postgres.drain()
+    running_on_postgres.leave()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
