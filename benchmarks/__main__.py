@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import requests, reuse, service, step, tables
+from benchmarks import requests, reuse, service, step, tables, uploads
 
 RESULTS = Path(__file__).with_name("results")
 MEASURES = {
@@ -19,6 +19,7 @@ MEASURES = {
     "requests": requests.measure,
     "tables": tables.measure,
     "service": service.measure,
+    "uploads": uploads.measure,
 }
 
 

@@ -7,14 +7,11 @@ for another job, of which no answer is kept (`api/polls.py`), and the empty hand
 
 import socket
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from itertools import cycle, repeat
-from os import environ
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,14 +20,13 @@ from fastapi import FastAPI
 from sqlalchemy import select
 
 from benchmarks.jobs import database_of
-from leash import spawn
+from benchmarks.serving import serving
 from store.keys import create_key
 from store.models import DEFAULT_PROJECT, Job
 
 NUM_CLIENTS = 4
 TURN_SECONDS = 0.5
 NUM_JOBS = 5000
-START_SECONDS = 60.0
 
 empty = FastAPI()
 
@@ -50,9 +46,9 @@ def measure(rounds: int) -> dict[str, Any]:
         with db.read() as session:
             paths = [f"/v1/jobs/{id_}" for id_ in session.scalars(select(Job.id))]
         db.dispose()
-        ours = stack.enter_context(_serving("api.app:create_app", folder, "--factory", "--no-access-log"))
-        theirs = stack.enter_context(_serving("benchmarks.requests:empty", folder))
-        silent = stack.enter_context(_serving("benchmarks.requests:empty", folder, "--no-access-log"))
+        ours = stack.enter_context(serving("api.app:create_app", folder, "--factory", "--no-access-log")).port
+        theirs = stack.enter_context(serving("benchmarks.requests:empty", folder)).port
+        silent = stack.enter_context(serving("benchmarks.requests:empty", folder, "--no-access-log")).port
         authorization = f"Authorization: Bearer {key}"
         with closing(Asker(ours, repeat(_request(paths[0], authorization)))) as asker:
             etag = asker.ask().split(b"\r\netag: ", 1)[1].split(b"\r\n", 1)[0].decode()
@@ -144,32 +140,3 @@ class Asker:
     def close(self) -> None:
         """Let go of the connection."""
         self._socket.close()
-
-
-@contextmanager
-def _serving(app: str, folder: Path, *options: str) -> Iterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = int(probe.getsockname()[1])
-    settings = {
-        "ABDISTILL_KEY_REQUESTS": "0",
-        "ABDISTILL_DATA_DIR": str(folder),
-        "ABDISTILL_DATABASE_URL": f"sqlite:///{folder / 'abdistill.db'}",
-        "ABDISTILL_BROKER_URL": f"redis+socket://{folder / 'nobody.sock'}",  # no job is queued: nobody is rung for
-    }
-    command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), *options]
-    process = spawn(
-        command, env=dict(environ) | settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except ConnectionRefusedError:
-                if process.wait(timeout=0.1) is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"{app} did not start") from None
-        yield port
-    finally:
-        process.terminate()
-        process.wait()

@@ -26,7 +26,7 @@ from abcore.events import EventWriter
 from abcore.specs.architectures import ModelSpec
 from abcore.specs.reports import DistillReport
 from abcore.specs.runs import DistillRun, read_run
-from benchmarks.children import wait_for_idle_child, watched_peak
+from benchmarks.processes import wait_for_idle_child, watched_peak
 from demo.service import running_service
 from store import datasets, jobs, teachers
 from store.blobs import open_blobs

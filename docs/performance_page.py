@@ -38,18 +38,29 @@ class Target(NamedTuple):
 
 TARGETS = (
     Target("step", "cached_fp32", "transfer step, cached, over the student's own step, float32", most=1.15),
-    Target("step", "defaults_over_plain", "transfer step, defaults, over its own step, plain float32", most=0.6),
+    Target(
+        "step", "defaults_over_plain", "transfer step, defaults, over its own step, plain float32", most=0.6
+    ),
     Target("step", "transcription_over_cached", "transfer step, the method written out, over ours", least=5),
     Target("step", "transcription_over_online", "the same, teacher asked at every step", least=2.2),
     Target("step", "finetune", "finetune step, kept logits, over a cross-entropy step", most=1.05),
-    Target("reuse", "second_job", "second job, same teacher and data, transfer phase, over the first", most=0.45),
+    Target(
+        "reuse", "second_job", "second job, same teacher and data, transfer phase, over the first", most=0.45
+    ),
     Target("requests", "get", "GET of a job, requests a second, over an empty handler's", least=0.5),
     Target("requests", "not_modified", "the same with If-None-Match", least=0.7),
     Target("requests", "p99_over_p50", "GET of a job, p99 over p50", most=10),
-    Target("service", "to_first_step", "submit to the end of the first training step, p50, seconds", most=0.5),
-    Target("service", "whole_job", "a whole job, submit to downloaded, over the bare loop's training", most=1.05),
+    Target(
+        "service", "to_first_step", "submit to the end of the first training step, p50, seconds", most=0.5
+    ),
+    Target(
+        "service", "whole_job", "a whole job, submit to downloaded, over the bare loop's training", most=1.05
+    ),
     Target("service", "memory", "memory of the training child over the bare loop's, peaks", most=1.1),
     Target("service", "data_wait", "share of the training that steps wait for data", most=0.02),
+    Target("uploads", "one_request", "upload of 1 GiB in one request, over cp, fsync and sha256sum", most=2),
+    Target("uploads", "client", "the same by the client, in parts, its own hashing included", most=2),
+    Target("uploads", "growth_mib", "growth of the API's memory meanwhile, MiB", most=40),
     Target("tables", "list", "list of jobs among 100,000, over among 100", most=1.3),
     Target("tables", "get", "one job among them", most=1.3),
     Target("tables", "claim", "a claim among them", most=1.3),

@@ -1,10 +1,11 @@
-"""The children of a service that runs on this machine, seen from outside: by /proc, so on Linux only."""
+"""The processes of a service that runs on this machine, seen from outside: by /proc, so on Linux only."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
+from typing import NamedTuple
 
 PATIENCE_SECONDS = 120.0
 SAMPLE_SECONDS = 0.5
@@ -27,6 +28,13 @@ def wait_for_idle_child(service_dir: Path) -> None:
     raise TimeoutError("no child waits for a job")
 
 
+class Memory(NamedTuple):
+    """Resident bytes of a process, and the most that they were."""
+
+    now: int
+    peak: int
+
+
 @contextmanager
 def watched_peak(service_dir: Path) -> Iterator[list[int]]:
     """Look after the children's memory; the list's last entry is the most that one of them has held, in bytes."""
@@ -34,7 +42,9 @@ def watched_peak(service_dir: Path) -> Iterator[list[int]]:
 
     def watch() -> None:
         while not done.wait(SAMPLE_SECONDS):
-            peak.append(max(peak[-1], *(_peak_bytes(child) for child in _children(service_dir)), 0))
+            peak.append(
+                max(peak[-1], *(memory_of(int(child.name)).peak for child in _children(service_dir)), 0)
+            )
 
     thread = Thread(target=watch)
     thread.start()
@@ -61,11 +71,14 @@ def _ticks(process: Path) -> str:
     return b" ".join(_read(process / "stat").rpartition(b") ")[2].split()[11:13]).decode()
 
 
-def _peak_bytes(process: Path) -> int:
-    for line in _read(process / "status").splitlines():
-        if line.startswith(b"VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
+def memory_of(pid: int) -> Memory:
+    """What a process holds; nothing where it has ended."""
+    found = {
+        line.split()[0]: int(line.split()[1]) * 1024
+        for line in _read(Path(f"/proc/{pid}/status")).splitlines()
+        if line.startswith((b"VmRSS:", b"VmHWM:"))
+    }
+    return Memory(found.get(b"VmRSS:", 0), found.get(b"VmHWM:", 0))
 
 
 def _read(path: Path) -> bytes:
