@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -342,10 +342,21 @@ def _next(orders: deque[int]) -> float:
 
 
 @pytest.fixture
-def proxy(api_port: int) -> Iterator[Proxy]:
-    proxy = Proxy(api_port)
-    yield proxy
-    proxy.close()
+def proxy_to() -> Iterator[Callable[[int], Proxy]]:
+    """Makes proxies before ports, which end with the test."""
+    with ExitStack() as made:
+
+        def make(port: int) -> Proxy:
+            proxy = Proxy(port)
+            made.callback(proxy.close)
+            return proxy
+
+        yield make
+
+
+@pytest.fixture
+def proxy(api_port: int, proxy_to: Callable[[int], Proxy]) -> Proxy:
+    return proxy_to(api_port)
 
 
 @pytest.fixture
