@@ -8,6 +8,7 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from api import documentation, openapi
 from api import problems as refusals
+from api.audit import AuditTrail
 from api.context import Context
 from api.delivery.deliverer import Deliverer
 from api.describer import Describer
@@ -18,6 +19,7 @@ from api.rates import RateLimiter
 from api.routes import (
     architectures,
     artifacts,
+    audit,
     compare,
     datasets,
     deliveries,
@@ -53,6 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the app; without settings, from this process's environment."""
     settings = settings or get_settings()
     polls = Polls()
+    trail = AuditTrail()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -72,12 +75,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         deliverer = Deliverer(context.db, settings)
         context.describer.start()
         sweeper.start()
+        trail.start(context.db)
         deliverer.start()
         try:
             yield
         finally:
             await deliverer.close()
             sweeper.close()
+            trail.close()
             context.describer.close()
             context.doorbell.close()
             context.db.dispose()
@@ -88,7 +93,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(AnswerPolls, polls=polls)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, **cors(settings.cors_origins))
-    app.add_middleware(Envelope, request_seconds=settings.request_seconds)
+    app.add_middleware(Envelope, request_seconds=settings.request_seconds, trail=trail)
     refusals.install(app)
     app.include_router(health.router)
     app.include_router(
@@ -115,6 +120,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         deliveries,
         usage,
         keys,
+        audit,
     ):
         app.include_router(
             resource.router,

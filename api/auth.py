@@ -23,6 +23,7 @@ def _principal(  # in a thread, as it reads the database
     if credentials is None:
         raise Unauthenticated("The request has no API key: send it as `Authorization: Bearer abd_...`.")
     principal = authenticate(context.db, credentials.credentials)
+    request.state.principal = principal  # for the audit log
     if context.rates is not None:
         _count(request, context.rates, principal.key_id)
     return principal

@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from abcore.specs.refusals import Problem
+from api.audit import AuditTrail
 from api.problems import Refused, fault
 
 MOST_JSON_BYTES = 2**20
@@ -35,9 +36,10 @@ _log = logging.getLogger("api.access")
 class Envelope:
     """ASGI middleware for all of it; a chain of small ones would copy every message several times."""
 
-    def __init__(self, app: ASGIApp, request_seconds: float) -> None:
+    def __init__(self, app: ASGIApp, request_seconds: float, trail: AuditTrail) -> None:
         self._app = app
         self._seconds = request_seconds
+        self._trail = trail
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -49,12 +51,13 @@ class Envelope:
         request_id = given if _GIVEN_ID.fullmatch(given) else os.urandom(16).hex()
         scope.setdefault("state", {})["request_id"] = request_id
         started = time.monotonic()
-        status = 0
+        status, location = 0, None
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal status, location
             if message["type"] == "http.response.start":
                 status = message["status"]
+                location = Headers(raw=message.get("headers", [])).get("location")
                 told = [(b"x-request-id", request_id.encode()), *scope["state"].get("headers", ())]
                 message["headers"] = _with_ours(message.get("headers", ()), told)
             await send(message)
@@ -69,6 +72,7 @@ class Envelope:
                 raise  # half an answer is out: the connection must be cut, or it would look whole
             await fault(Request(scope), error)(scope, receive, send_with_headers)
         finally:
+            self._trail.note(scope, status, location)
             # The path only: a query may one day hold what does not belong into a log.
             milliseconds = (time.monotonic() - started) * 1000
             path = scope["path"].encode("unicode_escape").decode()  # no line breaks of a caller's making

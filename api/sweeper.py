@@ -7,6 +7,7 @@ from api.context import Context
 from store.janitor import clean
 from store.sweep import sweep
 
+DAY_SECONDS = 86400.0
 _log = logging.getLogger(__name__)
 
 
@@ -53,6 +54,7 @@ class Sweeper:
             self._context.blobs,
             every_seconds=settings.janitor_seconds,
             orphan_seconds=settings.orphan_seconds,
+            audit_seconds=settings.audit_days * DAY_SECONDS,
         )
         if any(removed):
             _log.info("removed %d files of expired uploads and %d orphans", *removed)

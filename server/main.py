@@ -15,6 +15,7 @@ from server.doctor import examine
 from server.errors import CannotStart
 from server.migrating import migrate as run_migrations
 from server.up import up as run_all
+from store import audit as store_audit
 from store import keys as store_keys
 from store import projects as store_projects
 from store import quotas as store_quotas
@@ -157,6 +158,24 @@ def rotate_key(
     key, secret = store_keys.rotate_key(_database(data_dir), project, key_id, overlap_seconds=overlap)
     typer.echo(f"{key.id}: the secret before opens until {_moment(key.previous_until)}", err=True)
     typer.echo(secret)
+
+
+@app.command()
+def audit(
+    project: Annotated[
+        str, typer.Option(help="Whose; `none`: requests without a good key.")
+    ] = DEFAULT_PROJECT,
+    limit: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Show at most this many, newest first.")
+    ] = 100,
+    data_dir: DataDir = None,
+) -> None:
+    """Who asked for what change, or was refused: time, status, operation, object, key, address, request id."""
+    wanted = None if project == "none" else project
+    for one in store_audit.list_entries(_database(data_dir), wanted, limit=limit).items:
+        who = f"{one.key_id} ({one.key_name})" if one.key_id else "-"
+        words = (one.status, one.operation, one.object_id or "-", who, one.address or "-", one.request_id)
+        typer.echo(f"{_moment(one.time)}  " + "  ".join(map(str, words)))
 
 
 @projects.command("create")

@@ -4,7 +4,9 @@ from typing import Literal
 
 from ulid import ULID
 
-Prefix = Literal["art", "dlv", "dst", "evt", "job", "key", "prj", "prt", "swp", "tch", "up", "whk", "wrk"]
+Prefix = Literal[
+    "art", "aud", "dlv", "dst", "evt", "job", "key", "prj", "prt", "swp", "tch", "up", "whk", "wrk"
+]
 
 
 def new_id(prefix: Prefix) -> str:

@@ -1,11 +1,11 @@
-"""Removes what nobody needs: uploads in parts that have expired, and files of the blob store that no row speaks of."""
+"""Removes what nobody needs: old entries of the audit log, expired uploads, and files that no row speaks of."""
 
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from store import part_uploads
+from store import audit, part_uploads
 from store.blobs import BlobStore
 from store.database import Database
 from store.references import MOST_AT_ONCE, referenced
@@ -21,10 +21,13 @@ class Cleaned(NamedTuple):
     orphans: int
 
 
-def clean(db: Database, blobs: BlobStore, *, every_seconds: float, orphan_seconds: float) -> Cleaned:
+def clean(
+    db: Database, blobs: BlobStore, *, every_seconds: float, orphan_seconds: float, audit_seconds: float
+) -> Cleaned:
     """Remove what is due; nothing where another process did less than `every_seconds` ago.
 
     A file that no row speaks of is left alone until it is `orphan_seconds` old: younger ones may be on their way.
+    Entries of the audit log go at `audit_seconds`.
 
     Raises:
         BlobsUnusable
@@ -32,6 +35,7 @@ def clean(db: Database, blobs: BlobStore, *, every_seconds: float, orphan_second
     with db.write() as session:
         if not my_turn(session, GUARD, every_seconds):
             return Cleaned(0, 0)
+    audit.prune(db, audit_seconds)
     expired = 0
     while keys := part_uploads.expire(db):
         expired += _delete(blobs, keys)

@@ -33,6 +33,7 @@ class Principal:
     """Who asks: a key, its project, and what it may do there."""
 
     key_id: str
+    key_name: str
     project_id: str
     scopes: frozenset[str]
 
@@ -99,7 +100,7 @@ def authenticate(db: Database, token: str) -> Principal:
             OperationalError
         ) as error:  # a database that is busy with writing answers questions all the same
             _log.warning("the use of key %s was not written down: %s", key.id, error.orig)
-    return Principal(key.id, key.project_id, frozenset(key.scopes))
+    return Principal(key.id, key.name, key.project_id, frozenset(key.scopes))
 
 
 def require_good(db: Database, key_id: str) -> None:

@@ -15,8 +15,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
+import store.audit_models
 import store.job_models
-import store.upload_models  # noqa: F401  # the tables of both belong to the metadata
+import store.upload_models  # noqa: F401  # the tables of all belong to the metadata
 from store.columns import Base, CleanString, json_type, unix_now
 
 JobKind = Literal[

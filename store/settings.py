@@ -102,6 +102,9 @@ class Settings(BaseSettings):
         description="Age at which a file of the blob store that no row speaks of is removed: a process died between "
         "writing it and saying so.",
     )
+    audit_days: float = Field(
+        default=90.0, gt=0, description="How long the audit log keeps an entry, to within janitor_seconds."
+    )
     max_crashes: int = Field(default=3, ge=1, description="A job ends as failed at this many crashes.")
     grace_seconds: float = Field(
         default=20.0, gt=0, description="Time that a child has to write a checkpoint when asked to stop."

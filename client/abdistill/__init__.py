@@ -1,6 +1,7 @@
 """Python client for abdistill, a service that distils networks by their activation boundaries."""
 
 from abdistill import webhooks
+from abdistill.audit import AuditEntry
 from abdistill.client import Client
 from abdistill.comparisons import ComparedJob, Comparison, Sweep
 from abdistill.errors import (
@@ -43,6 +44,7 @@ __all__ = [
     "AbdistillError",
     "ApiError",
     "Artifact",
+    "AuditEntry",
     "Client",
     "ComparedJob",
     "Comparison",

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from types import TracebackType
 
+from abdistill.audit import Audit
 from abdistill.comparisons import Comparison
 from abdistill.hooks import Webhooks
 from abdistill.jobs import Jobs
@@ -53,6 +54,7 @@ class Client:
         self.jobs = Jobs(self._transport)
         self.sweeps = Sweeps(self._transport)
         self.webhooks = Webhooks(self._transport)
+        self.audit = Audit(self._transport)
         self.keys = Keys(self._transport)
 
     def usage(self) -> Usage:

@@ -26,8 +26,8 @@ SHARED = {"list_architectures", "describe_architecture", "list_recipes", "get_re
 """The same for every project."""
 HARMLESS = {"estimate_job", "describe_architecture"}
 """Ask by POST, and change nothing."""
-NOT_SHOWN = {"stream_job", "compare_jobs", "download_dataset_samples", "list_keys"}
-"""Do not end, need more, or tell when keys were last used."""
+NOT_SHOWN = {"stream_job", "compare_jobs", "download_dataset_samples", "list_keys", "list_audit"}
+"""Do not end, need more, or tell when keys were used, and for what."""
 REFERENCES = {"teacher": "teacher_id", "dataset": "dataset_id", "jobs": "job_id", "sweep": "sweep_id"}
 """Names of fields and parameters that hold an id, and which."""
 HOOK = {"url": "https://203.0.114.7/", "events": ["job.failed"]}

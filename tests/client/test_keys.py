@@ -1,6 +1,7 @@
 """`client.keys` and `abdistill keys` against the real API."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -36,3 +37,11 @@ def test_keys_by_client_and_command(client: Client, api_port: int, backstage: An
     client.keys.revoke(made.id)
     with pytest.raises(NotFound):
         client.keys.get(made.id)
+    deadline = time.monotonic() + 60
+    while not client.audit.list(object=made.id, operation="revoke_key").data:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    since = client.audit.list(object=made.id, operation="create_key").data[0].time
+    assert {"create_key", "rotate_key", "revoke_key"} <= {one.operation for one in client.audit}
+    assert client.audit.list(time_before=since, object=made.id).data == ()
+    assert len(client.audit.list(time_from=since, object=made.id, key=other["id"]).data) == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from store import datasets, part_uploads
+from store import audit, datasets, part_uploads
 from store.blobs import LocalBlobs
 from store.janitor import Cleaned, clean
 
@@ -39,10 +39,12 @@ def test_old_orphans_go(hand, blobs: LocalBlobs) -> None:
     with blobs.writer("uploads/c/1") as half:
         half.write(b"half")
         (writing,) = (path for path in blobs.root.rglob(".*") if path.is_file())
-        assert clean(hand.db, blobs, every_seconds=0.0, orphan_seconds=DAY) == Cleaned(0, 1)
+        assert clean(hand.db, blobs, every_seconds=0.0, orphan_seconds=DAY, audit_seconds=DAY) == Cleaned(
+            0, 1
+        )
         assert writing.exists()
         _age(writing, 2 * DAY)
-        clean(hand.db, blobs, every_seconds=0.0, orphan_seconds=DAY)
+        clean(hand.db, blobs, every_seconds=0.0, orphan_seconds=DAY, audit_seconds=DAY)
         assert not writing.exists(), "its writer has been dead for a day"
     assert sorted(blobs.list("")) == [needed, young]
 
@@ -55,12 +57,20 @@ def test_the_parts_of_expired_uploads_go_at_once(hand, blobs: LocalBlobs) -> Non
         with blobs.writer(f"uploads/{upload.id}/1/1") as out:
             blob = out.commit()
         part_uploads.add_part(hand.db, hand.project, upload.id, 1, blob, -1 if number else DAY)
-    assert clean(hand.db, blobs, every_seconds=0.0, orphan_seconds=DAY) == Cleaned(2, 0)
+    assert clean(hand.db, blobs, every_seconds=0.0, orphan_seconds=DAY, audit_seconds=DAY) == Cleaned(2, 0)
     assert len(list(blobs.list(""))) == 1
 
 
 def test_once_in_a_while_is_enough(hand, blobs: LocalBlobs) -> None:
-    clean(hand.db, blobs, every_seconds=3600.0, orphan_seconds=DAY)
+    clean(hand.db, blobs, every_seconds=3600.0, orphan_seconds=DAY, audit_seconds=DAY)
     _put(blobs, "a", 2 * DAY)
-    assert clean(hand.db, blobs, every_seconds=3600.0, orphan_seconds=DAY) == Cleaned(0, 0)
+    assert clean(hand.db, blobs, every_seconds=3600.0, orphan_seconds=DAY, audit_seconds=DAY) == Cleaned(0, 0)
     assert list(blobs.list("")) == ["a"]
+
+
+def test_old_entries_of_the_audit_log_are_forgotten(hand, blobs: LocalBlobs) -> None:
+    entry = {"project_id": "prj_1", "operation": "create_job", "status": 201, "request_id": "r"}
+    ages = {"aud_old": 2 * DAY, "aud_new": 0.5 * DAY}
+    audit.record(hand.db, [entry | {"id": id_, "time": time.time() - age} for id_, age in ages.items()])
+    clean(hand.db, blobs, every_seconds=0.0, orphan_seconds=DAY, audit_seconds=DAY)
+    assert [one.id for one in audit.list_entries(hand.db, "prj_1").items] == ["aud_new"]
