@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from abdistill import Artifact
-from abdistill.models import DistillReport
+from abdistill.reports import DistillReport
 from safetensors import safe_open
 
 from abcore.architectures import build_model

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from abdistill.models import TapSimilarity
+from abdistill.reports import TapSimilarity
 from rich.table import Table
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from abdistill.models import Answer, Page
+from abdistill.models import Page
+from abdistill.reports import Answer
 from abdistill.transport import Transport
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from abdistill.models import Answer
+from abdistill.reports import Answer
 
 
 class ComparedJob(Answer):

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from abdistill.models import Answer, Page
+from abdistill.models import Page
+from abdistill.reports import Answer
 from abdistill.transport import Transport
 
 _PATH = "/v1/webhooks"

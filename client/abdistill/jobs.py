@@ -37,7 +37,8 @@ class Jobs(JobNews):
 
         `student` is an architecture, e.g. `{"arch": "wide_resnet", "depth": 10, "width": 1}`; its image and classes
         are the dataset's. `teacher` may be left out only if the recipe asks no teacher. `recipe` is laid over the
-        `preset`, or over the defaults; `presets` shows those that there are. Jobs of a higher `priority`
+        `preset`, or over the defaults; `presets` shows those that there are.
+        `outputs` is e.g. `{"formats": ["onnx"], "required": ["pt2"]}`. Jobs of a higher `priority`
         (-100 to 100, else 0) go first. A job that has run for `max_runtime_seconds`, over all attempts, fails.
         `devices` (else 1) share each batch. The same `idempotency_key` with the same request gives the same job, so
         that a caller who saw no answer may ask again; one is made up where none is given, for its own retries.
@@ -187,6 +188,20 @@ class Jobs(JobNews):
         """A job's files: its newest checkpoints while it runs, what it made once it has succeeded, its logs."""
         response = self._transport.request("GET", f"/v1/jobs/{job_id}/artifacts")
         return Page[Artifact].model_validate_json(response.content).data
+
+    def file_of(self, job_id: str, student_format: str) -> str:
+        """The artifact that is a job's student in one of the formats that it was asked for (`onnx`, `pt2`, ...).
+
+        Raises ConfigurationError where there is none, and says which there are, or why it could not be made.
+        """
+        job = self.get(job_id)
+        exports = {export.format: export for export in job.report.exports} if job.report else {}
+        export = exports.get(student_format)
+        if export is not None and export.file is not None:
+            return export.file
+        has = ", ".join(name for name, one in exports.items() if one.file) or f"none: it is {job.state}"
+        why = f": {export.error}" if export is not None else ""
+        raise ConfigurationError(f"job {job_id} has no student as {student_format!r}{why} (it has {has})")
 
     def download(
         self,

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from abdistill.models import Answer, Page
+from abdistill.models import Page
+from abdistill.reports import Answer
 from abdistill.transport import Transport
 
 _PATH = "/v1/keys"

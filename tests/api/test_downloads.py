@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from store import artifacts
+
 Refusal = Callable[..., dict[str, Any]]
 CONTENT = os.urandom(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -162,3 +164,16 @@ def test_a_download_that_is_cut_ten_times_adds_up_to_the_file(client: httpx.Clie
                 if cut < 10:
                     break  # leaving the block closes the connection under the answer
     assert hashlib.sha256(arrived).hexdigest() == SHA256
+
+
+def test_a_checkpoint_is_listed_and_downloaded_while_its_job_runs(running: Any) -> None:
+    id_ = running.submit()["id"]
+    lease = running.claim()
+    name = "checkpoint-1-step-000000010.ckpt"
+    list(artifacts.add_checkpoint(running.db, lease, running.file(lease, name, CONTENT, "checkpoint")))
+    assert running.client.get(f"/v1/jobs/{id_}").json()["state"] == "running"
+    (listed,) = running.client.get(f"/v1/jobs/{id_}/artifacts").json()["data"]
+    assert (listed["name"], listed["kind"], listed["sha256"]) == (name, "checkpoint", SHA256)
+    path = f"/v1/jobs/{id_}/artifacts/{name}"
+    rest = running.client.get(path, headers={"Range": "bytes=1000-", "If-Range": f'"{SHA256}"'})
+    assert (rest.status_code, rest.content) == (206, CONTENT[1000:])

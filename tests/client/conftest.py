@@ -25,6 +25,7 @@ from abcore.specs.reports import (
     DatasetReport,
     DistillReport,
     EvaluationReport,
+    Export,
     FoundSize,
     ModelDescription,
     SampleSheet,
@@ -150,12 +151,17 @@ class Backstage:
             teacher_accuracy=accuracy,
             agreement={"val": 0.98},
             boundary_similarity=(TapSimilarity(student="relu", teacher="relu", before=0.5, after=0.9),),
+            exports=(
+                Export(format="onnx", file="student.onnx", size_bytes=len(student), accuracy=accuracy),
+                Export(format="pt2", file=None, error="An operator is unknown."),
+            ),
             training_seconds=2.0,
             versions={},
         )
-        leases.finish(
-            self.db, lease, report, [self.artifact(lease, "student.safetensors", "student", student)]
-        )
+        files = [
+            self.artifact(lease, name, "student", student) for name in ("student.safetensors", "student.onnx")
+        ]
+        leases.finish(self.db, lease, report, files)
 
     def artifact(self, lease: leases.Lease, name: str, kind: str, content: bytes) -> NewArtifact:
         """A file in the blob store."""

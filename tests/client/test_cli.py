@@ -57,11 +57,30 @@ def test_from_upload_to_student(
     picture = tmp_path / "samples.png"
     assert run_cli("datasets", "samples", dataset["id"], "-o", picture).returncode == 0
     assert picture.read_bytes() == b"a picture"
-    submitted = run_cli("jobs", "submit", "--dataset", dataset["id"], *ALONE, "--label", "of=tests", "--json")
+    submitted = run_cli(
+        "jobs",
+        "submit",
+        "--dataset",
+        dataset["id"],
+        *ALONE,
+        "--label",
+        "of=tests",
+        "--format",
+        "pt2",
+        "--format",
+        "onnx",
+        "--require",
+        "safetensors-fp16",
+        "--json",
+    )
     assert submitted.returncode == 0, submitted.stderr
     job = json.loads(submitted.stdout)
     assert job["labels"] == {"of": "tests"}
     assert client.jobs.get(job["id"]).recipe["finetune"]["epochs"] == 2
+    assert client.jobs.get(job["id"]).outputs == {
+        "formats": ["pt2", "onnx"],
+        "required": ["safetensors-fp16"],
+    }
     lease = backstage.claim()
     backstage.train(lease)
     student = os.urandom(100_000)
@@ -70,9 +89,13 @@ def test_from_upload_to_student(
     assert watched.returncode == 0
     assert "Phase finetune" in watched.stderr
     assert "boundary similarity at relu: 50.0% -> 90.0%" in watched.stdout
+    assert "onnx: student.onnx, 97.00% on val" in watched.stdout
     fetched = run_cli("download", job["id"], "-o", tmp_path)
     assert fetched.returncode == 0, fetched.stderr
     assert Path(fetched.stdout.strip()).read_bytes() == student
+    fetched = run_cli("download", job["id"], "--format", "onnx", "-o", tmp_path)
+    assert (fetched.returncode, fetched.stdout.strip()) == (0, str(tmp_path / "student.onnx"))
+    assert (tmp_path / "student.onnx").read_bytes() == student
 
 
 def test_a_job_is_paused_resumed_followed_run_again_and_deleted(

@@ -212,8 +212,10 @@ def test_an_unknown_artifact_lists_the_known(client: Client, backstage: Any, fil
     with pytest.raises(ConfigurationError, match="none: it is queued"):
         client.jobs.download(job_id)
     backstage.succeed(leases.claim(backstage.db, "tests", 60.0), b"student")
-    with pytest.raises(ConfigurationError, match=r"it has student\.safetensors"):
-        client.jobs.download(job_id, "student.onnx")
+    with pytest.raises(ConfigurationError, match=r"it has student\.onnx, student\.safetensors"):
+        client.jobs.download(job_id, "student.pt2")
+    with pytest.raises(ConfigurationError, match=r"'pt2': An operator is unknown\. \(it has onnx\)"):
+        client.jobs.file_of(job_id, "pt2")
 
 
 def test_answers_of_a_newer_service_are_understood() -> None:

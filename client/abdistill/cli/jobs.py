@@ -15,6 +15,7 @@ from abdistill.cli.watching import show_updates
 from abdistill.client import Client
 from abdistill.errors import JobCancelled, JobFailed
 from abdistill.models import Job
+from abdistill.reports import Export
 
 jobs = typer.Typer(no_args_is_help=True, help="Distillations: submit, watch, cancel.")
 
@@ -35,6 +36,15 @@ def submit(
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="One recipe field: transfer.epochs=5"),
+    ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", help="To leave the student in as well: onnx, onnx-int8, pt2, safetensors-fp16 ..."
+        ),
+    ] = None,
+    required: Annotated[
+        list[str] | None, typer.Option("--require", metavar="FORMAT", help="As well, or the job shall fail.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="What to call it.")] = None,
     labels: Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE")] = None,
@@ -60,6 +70,8 @@ def submit(
         student=parsing.architecture(student),
         preset=preset,
         recipe=parsing.recipe(recipe, settings or []) or None,
+        outputs={key: value for key, value in (("formats", formats), ("required", required)) if value}
+        or None,
         name=name,
         labels={key: str(value) for key, value in parsing.assignments(labels or []).items()} or None,
         priority=priority,
@@ -187,11 +199,21 @@ def download(
     context: typer.Context,
     job_id: str,
     target: Annotated[Path, typer.Option("--output", "-o", help="A folder, or the file to write.")] = Path(),
-    artifact: Annotated[str, typer.Option(help="Which file of the job.")] = "student.safetensors",
+    artifact: Annotated[
+        str | None, typer.Option(help="Which file of the job.  [default: student.safetensors]")
+    ] = None,
+    student_format: Annotated[
+        str | None, typer.Option("--format", help="Instead: the student in this format, e.g. onnx.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fetch what a job made. Goes on where an interrupted download stopped; the sha256 is checked."""
     client = client_of(context)
+    if artifact is not None and student_format is not None:
+        raise typer.BadParameter("--artifact names a file, --format a format of the student: give one")
+    artifact = (
+        client.jobs.file_of(job_id, student_format) if student_format else artifact or "student.safetensors"
+    )
     with transfer_bar(f"downloading {artifact}") as progress:
         path = client.jobs.download(job_id, artifact, target, progress=progress)
     if as_json:
@@ -258,6 +280,15 @@ def _print_report(job: Job) -> None:
         other = (report.teacher_accuracy or {}).get(split)
         table.add_row(f"top-1, {split}", f"{accuracy.top1:.2%}", f"{other.top1:.2%}" if other else "")
     out.print(table)
+    for export in report.exports:
+        out.print(_export_line(export), markup=False)
     for tap in report.boundary_similarity:
         before, after = (f"{value:.1%}" if value is not None else "-" for value in (tap.before, tap.after))
         out.print(f"boundary similarity at {tap.student}: {before} -> {after}", markup=False)
+
+
+def _export_line(export: Export) -> str:
+    if export.file is None:
+        return f"{export.format}: not made: {export.error}"
+    measured = [f"{accuracy.top1:.2%} on {split}" for split, accuracy in export.accuracy.items()]
+    return f"{export.format}: " + ", ".join([export.file, *measured])

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from abdistill.cli.session import out
-from abdistill.models import Answer, Dataset, Job, Teacher
+from abdistill.models import Dataset, Job, Teacher
+from abdistill.reports import Answer
 
 STATE_COLOURS = {
     "ready": "green",

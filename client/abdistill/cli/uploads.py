@@ -12,7 +12,8 @@ from abdistill.cli.rendering import print_fields, print_json, print_list, size, 
 from abdistill.cli.session import JsonOption, TimeoutOption, client_of, out
 from abdistill.cli.transfers import spinner, transfer_bar
 from abdistill.errors import ConfigurationError
-from abdistill.models import Dataset, DatasetReport, Teacher, TeacherReport
+from abdistill.models import Dataset, Teacher
+from abdistill.reports import DatasetReport, TeacherReport
 from abdistill.uploaded import Datasets, Teachers
 
 teachers = typer.Typer(no_args_is_help=True, help="Trained networks that students learn from.")
