@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from abcore.coming import LOOK_SECONDS, Coming
 from abcore.data.batches import Batch, View
 from abcore.row_files import RowFile
 from abcore.sign_layout import SignLayout
@@ -24,7 +25,6 @@ from abcore.teachers import Teacher
 from abcore.views import Views
 
 Kind = Literal["signs", "logits"]
-_LOOK_SECONDS = 0.05
 FORMAT = 1
 """Raise it when the bytes of a file would come out otherwise for the same key."""
 
@@ -78,6 +78,7 @@ class Cached(Answers):
         num_images: Callable[[str], int],
         autocast: Callable[[], AbstractContextManager[None]],
         fills: bool = True,
+        coming: Coming | None = None,
     ) -> None:
         """Prepare to answer from `folder`.
 
@@ -93,6 +94,7 @@ class Cached(Answers):
             num_images: of a split.
             autocast: precision of the teacher's passes over augmented views.
             fills: false where another process of the same run makes the files: this one waits for them.
+            coming: files that may come from another worker, and are waited for before the teacher is asked.
         """
         self._teacher = teacher
         self._folder = folder
@@ -103,9 +105,12 @@ class Cached(Answers):
         self._keep_logits = keep_logits
         self._whole_view = whole_view
         self._num_images = num_images
+        self._coming = coming
         self._autocast = autocast
         self._fills = fills
         self._files: dict[tuple[Kind, View], RowFile] = {}
+        self.computed: list[RowFile] = []
+        """What this process had its own teacher say."""
         folder.mkdir(exist_ok=True)
 
     def boundaries(self, batch: Batch) -> Views:
@@ -138,10 +143,13 @@ class Cached(Answers):
 
     @torch.no_grad()
     def _fill(self, view: View, *, signs: bool, logits: bool) -> None:
-        """Ask the teacher about every image of a view, or wait until another process has."""
+        """Ask the teacher about every image of a view, or wait until another process or another worker has."""
+        needed = self.file("signs" if signs else "logits", view)
         if not self._fills:
-            while not (self.file("signs", view) if signs else self.file("logits", view)).exists:
-                time.sleep(_LOOK_SECONDS)
+            while not needed.exists:
+                time.sleep(LOOK_SECONDS)
+            return
+        if self._coming is not None and self._coming.wait_for(needed):
             return
         with ExitStack() as files:
             if signs:
@@ -156,6 +164,10 @@ class Cached(Answers):
                     put_signs(self._taps.pack(views.preacts))
                 if views.logits is not None:
                     put_logits(views.logits.float().contiguous().view(torch.uint8))
+        if signs:
+            self.computed.append(self.file("signs", view))
+        if logits:
+            self.computed.append(self.file("logits", view))
 
     def _ask(self, batch: Batch, *, signs: bool, logits: bool) -> Views:
         if signs and logits:

@@ -9,11 +9,16 @@ from typing import Any, Literal
 import torch
 
 from abcore.answers import Answers, Cached, Kind, Online
+from abcore.coming import Coming
 from abcore.data.batches import View
+from abcore.devices import processor
+from abcore.events import Note
+from abcore.row_files import RowFile
 from abcore.setup import Setup
 from abcore.sign_layout import SignLayout
 from abcore.specs.recipes import Recipe
 from abcore.specs.refusals import Refusal
+from abcore.specs.runs import SHARED_ANSWERS
 
 LIMIT_VARIABLE = "ABDISTILL_TEACHER_CACHE_BYTES"
 DEFAULT_LIMIT_BYTES = 16 * 2**30
@@ -22,17 +27,36 @@ SHARE_OF_FREE_DISK = 0.5
 
 @dataclass(frozen=True)
 class Choice:
-    """Where the teacher's answers come from in each phase; `why` is a sentence for the user, None without a teacher."""
+    """Where the teacher's answers come from in each phase; `why` is a sentence for the user, None without a teacher.
+
+    Of the files that are wanted `num_local` are there, and `elsewhere` another worker has.
+    """
 
     transfer: Answers | None
     finetune: Answers | None
     why: str | None
+    cached: Cached | None = None
+    num_local: int = 0
+    elsewhere: tuple[RowFile, ...] = ()
 
     @property
     def source(self) -> Literal["cached", "online"]:
         """What a recipe says to have it so again."""
-        return (
-            "cached" if isinstance(self.transfer, Cached) or isinstance(self.finetune, Cached) else "online"
+        return "online" if self.cached is None else "cached"
+
+    @property
+    def outcome(self) -> Note | None:
+        """What to tell when training has ended: where the kept answers came from. None where none are kept."""
+        if self.cached is None:
+            return None
+        computed = len(self.cached.computed)
+        shared = sum(file.exists for file in self.elsewhere if file not in self.cached.computed)
+        return Note(
+            level="info",
+            code="teacher.answers",
+            message=f"Of the files of the teacher's answers {self.num_local} were there, {shared} came from another "
+            f"worker, {computed} were computed.",
+            details={"local": self.num_local, "shared": shared, "computed": computed},
         )
 
 
@@ -51,7 +75,8 @@ def choose_answers(setup: Setup) -> Choice:
     why_not = _why_nothing_recurs(setup)
     if why_not is not None:
         return Choice(online, online, f"The teacher is asked at every step: {why_not}.")
-    cached, wanted = _cached(setup), _wanted(setup)
+    coming = Coming(setup.cache_folder.parent / SHARED_ANSWERS, setup.should_stop)
+    cached, wanted = _cached(setup, coming), _wanted(setup)
     missing = [file for file in (cached.file(*each) for each in wanted) if not file.exists]
     needed, room = sum(file.size_bytes for file in missing), _room_bytes(setup)
     if setup.team.hear(needed > room):
@@ -66,13 +91,19 @@ def choose_answers(setup: Setup) -> Choice:
                 hint="Take `auto`, which caches where it can; or fewer `augmentation.views`.",
             )
         return Choice(online, online, f"The teacher is asked at every step: {why_not}.")
+    offered = coming.names()
+    elsewhere = tuple(file for file in missing if file.path.name in offered)
     kinds = sorted({kind for kind, _ in wanted}, reverse=True)
     views = "each epoch's view" if recipe.num_views is None else f"each of {recipe.num_views} views"
     return Choice(
         transfer=cached if recipe.signs_suffice else online,
         finetune=cached if recipe.logits_recur else online,
         why=f"The teacher is asked once about {views} of the images, and its {' and '.join(kinds)} are kept: "
-        f"{len(wanted) - len(missing)} of {len(wanted)} files are there, {_gib(needed)} to come.",
+        f"{len(wanted) - len(missing)} of {len(wanted)} files are there, {_gib(needed)} to come"
+        + (f", {len(elsewhere)} files of it from another worker." if elsewhere else "."),
+        cached=cached,
+        num_local=len(wanted) - len(missing),
+        elsewhere=elsewhere,
     )
 
 
@@ -89,14 +120,14 @@ def _why_nothing_recurs(setup: Setup) -> str | None:
 
 
 def _wanted(setup: Setup) -> list[tuple[Kind, View]]:
-    """The answers that this run will ask for."""
+    """The answers that this run will ask for, in the order in which it will."""
     recipe = setup.run.recipe
     transfer_epochs = recipe.transfer.epochs if recipe.transfer is not None else 0
     finetune_epochs = recipe.finetune.epochs if recipe.finetune is not None else 0
     wanted: list[tuple[Kind, View]] = []
     if recipe.signs_suffice:
-        wanted += [("signs", view) for view in _views(recipe, range(transfer_epochs))]
         wanted.append(("signs", View(setup.dataset.evaluation_split)))
+        wanted += [("signs", view) for view in _views(recipe, range(transfer_epochs))]
     if recipe.logits_recur:
         # Transfer keeps those of its views too: one pass gives both.
         first = 0 if recipe.signs_suffice else transfer_epochs
@@ -116,7 +147,7 @@ def _room_bytes(setup: Setup) -> int:
     return min(limit, int(free * SHARE_OF_FREE_DISK))
 
 
-def _cached(setup: Setup) -> Cached:
+def _cached(setup: Setup, coming: Coming) -> Cached:
     assert setup.teacher is not None
     assert setup.run.teacher is not None
     recipe = setup.run.recipe
@@ -132,6 +163,7 @@ def _cached(setup: Setup) -> Cached:
         num_images=lambda split: len(setup.dataset.splits[split]),
         autocast=setup.autocast,
         fills=setup.team.leads,
+        coming=coming,
     )
 
 
@@ -156,6 +188,7 @@ def _identity(setup: Setup) -> dict[str, Any]:
         "view_seed": recipe.view_seed if moves else None,
         "precision": setup.computation.precision,
         "device": setup.device.type,
+        "processor": processor(setup.device),
         "batch": setup.feed.evaluation_batch_size,
         "threads": torch.get_num_threads() if setup.device.type == "cpu" else None,
         "torch": torch.__version__,

@@ -2,10 +2,14 @@
 
 import os
 import platform
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
 from abcore.specs.refusals import Refusal
+
+_CPU_INFO = Path("/proc/cpuinfo")
 
 
 def choose_device() -> torch.device:
@@ -36,6 +40,16 @@ def describe_device(device: torch.device, count: int = 1) -> str:
     if device.type == "cuda":
         return f"{times}{device} ({torch.cuda.get_device_name(device)})"
     return f"{times}{device} ({torch.get_num_threads()} threads)"
+
+
+def processor(device: torch.device) -> str:
+    """Name what computes there. Another kind of processor may add up in another order, and so give other last bits."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    model = ""
+    with suppress(OSError), _CPU_INFO.open() as lines:
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {model}".strip()
 
 
 def versions() -> dict[str, str]:

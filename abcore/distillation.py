@@ -9,7 +9,7 @@ import torch
 from abcore.caching import choose_answers
 from abcore.checkpoints import Checkpoints, Loaded
 from abcore.devices import choose_device, describe_device, versions
-from abcore.events import EventWriter, Note, RunStarted
+from abcore.events import AnswersWanted, EventWriter, Note, RunStarted
 from abcore.outcome import Trained
 from abcore.phases import build_phases
 from abcore.publishing import leave_outputs
@@ -76,9 +76,15 @@ def train(
     choice = choose_answers(setup)
     if choice.why is not None:
         events.emit(Note(level="info", code="teacher.source", message=choice.why))
+    if choice.elsewhere:
+        events.emit(AnswersWanted(files=tuple(file.path.name for file in choice.elsewhere)))
     phases = build_phases(setup, choice)
     trainer = Trainer(setup, phases, checkpoints, events)
-    trainer.run(earlier)
+    try:
+        trainer.run(earlier)
+    finally:
+        if choice.outcome is not None:
+            events.emit(choice.outcome)
     return Trained(
         setup,
         phases,

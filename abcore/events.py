@@ -121,6 +121,16 @@ class Note(_Record):
     details: dict[str, Any] = Field(default_factory=dict)
 
 
+class AnswersWanted(_Record):
+    """Files that `shared-answers` of the workspace names, in the order in which the run will need them.
+
+    It is for the worker, which fetches them into the workspace; what came of it, a later note tells.
+    """
+
+    type: Literal["answers.wanted"] = "answers.wanted"
+    files: tuple[str, ...]
+
+
 class Interrupted(_Record):
     """The run was asked to stop and has saved where it was."""
 
@@ -153,7 +163,7 @@ Happening = (
     | Failed
     | Finished
 )
-Record = Annotated[Happening | Metrics | Progress, Field(discriminator="type")]
+Record = Annotated[Happening | Metrics | Progress | AnswersWanted, Field(discriminator="type")]
 _RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 
 
@@ -186,7 +196,7 @@ def in_words(one: Happening) -> tuple[Literal["info", "warning", "error"], str]:
 class EventWriter:
     """Appends records to a file. A torn last line, left by a killed writer, is cut off first.
 
-    `log` gets the same in words, a line each, but for progress.
+    `log` gets the same in words, a line each, but for progress and what is for the worker alone.
     """
 
     def __init__(self, path: Path, log: TextIO | None = None) -> None:
@@ -201,7 +211,7 @@ class EventWriter:
     def emit(self, record: Record) -> None:
         """Append one record; visible to readers when this returns."""
         self._file.write(record.model_dump_json().encode() + b"\n")
-        if self._log is not None and not isinstance(record, Progress):
+        if self._log is not None and not isinstance(record, Progress | AnswersWanted):
             print(_line(record), file=self._log, flush=True)
 
     def close(self) -> None:

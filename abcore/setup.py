@@ -24,7 +24,7 @@ from abcore.specs.computations import Computation
 from abcore.specs.recipes import Finetune, Recipe, Transfer, num_batches
 from abcore.specs.refusals import Refusal
 from abcore.specs.reports import ModelDescription, TapPair
-from abcore.specs.runs import DistillRun
+from abcore.specs.runs import TEACHER_CACHE, DistillRun
 from abcore.teachers import Teacher
 from abcore.team import Team
 from abcore.transfer_head import TransferHead
@@ -170,7 +170,7 @@ def prepare(
             memory_format=layout,
             evaluation_batch_size=max(1, EVALUATION_BATCH_SIZE >> earlier_halvings()),
         ),
-        cache_folder=workspace / "teacher-cache",
+        cache_folder=workspace / TEACHER_CACHE,
         should_stop=should_stop,
         team=team or Team(),
     )

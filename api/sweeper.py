@@ -55,6 +55,8 @@ class Sweeper:
             every_seconds=settings.janitor_seconds,
             orphan_seconds=settings.orphan_seconds,
             audit_seconds=settings.audit_days * DAY_SECONDS,
+            answers_seconds=settings.shared_answers_days * DAY_SECONDS,
+            answers_bytes=settings.shared_answers_bytes,
         )
         if any(removed):
-            _log.info("removed %d files of expired uploads and %d orphans", *removed)
+            _log.info("removed files: %d of expired uploads, %d orphans, %d of teachers' answers", *removed)

@@ -5,7 +5,7 @@ from typing import Literal
 from ulid import ULID
 
 Prefix = Literal[
-    "art", "aud", "dlv", "dst", "evt", "job", "key", "prj", "prt", "swp", "tch", "up", "whk", "wrk"
+    "ans", "art", "aud", "dlv", "dst", "evt", "job", "key", "prj", "prt", "swp", "tch", "up", "whk", "wrk"
 ]
 
 

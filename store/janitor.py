@@ -1,11 +1,11 @@
-"""Removes what nobody needs: old entries of the audit log, expired uploads, and files that no row speaks of."""
+"""Removes what nobody needs: old entries of the audit log, expired uploads, unused answers, and files without a row."""
 
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from store import audit, part_uploads
+from store import audit, part_uploads, shared_answers
 from store.blobs import BlobStore
 from store.database import Database
 from store.references import MOST_AT_ONCE, referenced
@@ -15,19 +15,28 @@ GUARD = "blobs"
 
 
 class Cleaned(NamedTuple):
-    """How many files were removed: of expired uploads, and orphans."""
+    """How many files were removed: of expired uploads, orphans, and what teachers answered."""
 
     expired: int
     orphans: int
+    answers: int = 0
 
 
 def clean(
-    db: Database, blobs: BlobStore, *, every_seconds: float, orphan_seconds: float, audit_seconds: float
+    db: Database,
+    blobs: BlobStore,
+    *,
+    every_seconds: float,
+    orphan_seconds: float,
+    audit_seconds: float,
+    answers_seconds: float,
+    answers_bytes: int,
 ) -> Cleaned:
     """Remove what is due; nothing where another process did less than `every_seconds` ago.
 
     A file that no row speaks of is left alone until it is `orphan_seconds` old: younger ones may be on their way.
-    Entries of the audit log go at `audit_seconds`.
+    Entries of the audit log go at `audit_seconds`; shared answers of teachers when they were not used for
+    `answers_seconds`, or are more than `answers_bytes` together.
 
     Raises:
         BlobsUnusable
@@ -39,12 +48,15 @@ def clean(
     expired = 0
     while keys := part_uploads.expire(db):
         expired += _delete(blobs, keys)
+    answers = 0
+    while keys := shared_answers.evict(db, unused_seconds=answers_seconds, most_bytes=answers_bytes):
+        answers += _delete(blobs, keys)
     old = time.time() - orphan_seconds
     blobs.forget_unfinished(old)
     orphans = 0
     for some in _slices(blobs.list_older(old)):
         orphans += _delete(blobs, set(some) - referenced(db, some))
-    return Cleaned(expired, orphans)
+    return Cleaned(expired, orphans, answers)
 
 
 def _delete(blobs: BlobStore, keys: Iterable[str]) -> int:

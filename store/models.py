@@ -15,6 +15,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
+import store.answer_models
 import store.audit_models
 import store.job_models
 import store.upload_models  # noqa: F401  # the tables of all belong to the metadata

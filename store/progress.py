@@ -166,8 +166,8 @@ def _columns_of(one: told.Record) -> dict[str, Any]:
 
 
 def _event_of(one: told.Record) -> NewEvent | None:
-    if isinstance(one, told.Metrics | told.Progress):
-        return None  # stored as figures
+    if isinstance(one, told.Metrics | told.Progress | told.AnswersWanted):
+        return None  # stored as figures, or for the worker alone
     level, message = told.in_words(one)
     data = one.model_dump(mode="json", exclude={"time", "type"})
     return NewEvent(one.type, message, level=level, data=data, time=one.time)

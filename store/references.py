@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Select, select
 
+from store.answer_models import SharedAnswers
 from store.database import Database
 from store.models import Artifact, Dataset, Teacher
 from store.upload_models import UploadPart
@@ -24,6 +25,7 @@ def _rows() -> tuple[Select[Any], ...]:
         # What a job made for a teacher or a dataset lives and goes with that row, not with the job's.
         select(Artifact.blob_key).where(Artifact.blob_key.startswith("jobs/")),
         select(UploadPart.blob_key),
+        select(SharedAnswers.blob_key),
     )
 
 

@@ -2,7 +2,7 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -128,6 +128,23 @@ class Settings(BaseSettings):
         description="What teachers said of images that come again, kept on a worker's machine: most for one job, "
         "and for all jobs together.",
     )
+    share_answers: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Whether workers put what teachers said into the blob store, where other workers' jobs of the same "
+        "project find it. `auto`: where blobs_url is a bucket. Workers of one machine share its folder anyway.",
+    )
+    shared_answers_days: float = Field(
+        default=30.0,
+        gt=0,
+        description="What teachers said is removed from the blob store when no worker fetched it for so long, to "
+        "within janitor_seconds.",
+    )
+    shared_answers_bytes: int = Field(
+        default=64 * 2**30,
+        ge=0,
+        description="Most that teachers' answers take in the blob store, in all projects together; what was unused for "
+        "longest goes first.",
+    )
     request_seconds: float = Field(
         default=30.0,
         gt=0,
@@ -182,6 +199,13 @@ class Settings(BaseSettings):
                 f"must outlive two lost heartbeats; set heartbeat_seconds to at most {self.lease_seconds / 3:g}"
             )
         return self
+
+    @property
+    def shares_answers(self) -> bool:
+        """Whether workers share teachers' answers through the blob store."""
+        return self.share_answers == "on" or (
+            self.share_answers == "auto" and self.blobs_url.startswith("s3:")
+        )
 
     @property
     def abandon_seconds(self) -> float:

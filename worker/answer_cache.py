@@ -45,10 +45,23 @@ class AnswerCache:
                     os.link(path, target / path.name)
                     os.utime(path)
 
-    def adopt(self, group: str, source: Path) -> None:
-        """Move the files of `source` that are new here, complete ones only, and make room."""
+    def keep(self, group: str, path: Path) -> None:
+        """Link a complete file in as well, which stays where it is, and make room."""
+        folder = self._root / group
+        folder.mkdir(exist_ok=True, mode=0o700)
+        with suppress(OSError):  # it is here, or on another file system
+            os.link(path, folder / path.name)
+        self._evict()
+
+    def place(self, group: str, name: str) -> Path:
+        """Return where a file is, if it is here; it may leave at any time."""
+        return self._root / group / name
+
+    def adopt(self, group: str, source: Path) -> list[str]:
+        """Move the files of `source` that are new here, complete ones only, and make room; return their names."""
+        adopted: list[str] = []
         if source.is_symlink() or not source.is_dir():
-            return
+            return adopted
         folder = self._root / group
         folder.mkdir(exist_ok=True, mode=0o700)
         for path in source.iterdir():
@@ -59,7 +72,9 @@ class AnswerCache:
             _sync(path)
             with suppress(OSError):  # another file system: it is made again when it is needed again
                 path.replace(folder / path.name)
+                adopted.append(path.name)
         self._evict()
+        return adopted
 
     def _evict(self) -> None:
         files = []

@@ -106,12 +106,17 @@ class Attempt:
     def _run_in(self, place: Place) -> Job:
         shop, workspace = self._workshop, place.workspace
         self._upload_key = lay_out(shop, self._lease, workspace)
-        relay = Relay(self._db, shop.blobs, self._lease, workspace)
         group = group_of(self._db, self._lease.job)
         if group is not None:
             shop.answers.lend(group, workspace.teacher_cache)
         if self._should_stop():
             return self._stopped()
+        with shop.sharing.fetching(self._lease.job.project_id, group, workspace) as answers:
+            relay = Relay(self._db, shop.blobs, self._lease, workspace, answers.fetch)
+            return self._run_laid_out(place, group, relay)
+
+    def _run_laid_out(self, place: Place, group: str | None, relay: Relay) -> Job:
+        shop, workspace = self._workshop, place.workspace
         run, memory = self._lease.job.run, MemoryWatch()
         halvings = leases.memory_crashes(self._db, self._lease)
         child = shop.warm.start(place, run, self._slot, halvings)
@@ -240,7 +245,8 @@ class Attempt:
 
     def _keep_answers(self, group: str, workspace: Workspace) -> None:
         try:
-            self._workshop.answers.adopt(group, workspace.teacher_cache)
+            made = self._workshop.answers.adopt(group, workspace.teacher_cache)
+            self._workshop.sharing.put(self._lease.job.project_id, group, made)
         except OSError as error:  # the next job asks its teacher again
             _log.warning("job %s: what its teacher answered was not kept: %s", self._lease.job.id, error)
 

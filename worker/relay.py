@@ -1,6 +1,8 @@
 """From the child's event file and its log to the store, in batches."""
 
-from abcore.events import CheckpointSaved, EventReader, Failed, Record
+from collections.abc import Callable, Sequence
+
+from abcore.events import AnswersWanted, CheckpointSaved, EventReader, Failed, Record
 from abcore.specs.refusals import Problem
 from store import logs, progress
 from store.blobs import BlobStore
@@ -23,12 +25,20 @@ class Relay:
     `problems` is what the child gave as the reason for its refusal.
     """
 
-    def __init__(self, db: Database, blobs: BlobStore, lease: Lease, workspace: Workspace) -> None:
+    def __init__(
+        self,
+        db: Database,
+        blobs: BlobStore,
+        lease: Lease,
+        workspace: Workspace,
+        fetch_answers: Callable[[Sequence[str]], None],
+    ) -> None:
         self.problems: tuple[Problem, ...] = ()
         self._db = db
         self._blobs = blobs
         self._lease = lease
         self._workspace = workspace
+        self._fetch_answers = fetch_answers
         self._reader = EventReader(workspace.events)
         self._waiting: list[Record] = []
         self._unkept: CheckpointSaved | None = None
@@ -71,5 +81,7 @@ class Relay:
             match record:
                 case CheckpointSaved():
                     self._unkept = record  # only the newest is worth its upload
+                case AnswersWanted():
+                    self._fetch_answers(record.files)
                 case Failed():
                     self.problems = record.problems

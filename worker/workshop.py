@@ -11,6 +11,7 @@ from store.settings import Settings
 from worker.answer_cache import AnswerCache
 from worker.cache import InputCache
 from worker.guardian import CHILD_COMMAND, Guardian
+from worker.sharing import Sharing
 from worker.warm import WarmChildren
 from worker.workspace import Workspaces
 
@@ -28,6 +29,7 @@ class Workshop:
     workspaces: Workspaces
     cache: InputCache
     answers: AnswerCache
+    sharing: Sharing
     warm: WarmChildren
 
     @classmethod
@@ -35,22 +37,26 @@ class Workshop:
         """Connect to what the settings name. `command` runs a workspace, given as its last argument."""
         worker_id = new_id("wrk")
         workspaces = Workspaces(settings.workspace_dir, worker_id)
+        db, blobs = Database(settings.database_url), open_blobs(settings.blobs_url)
+        answers = AnswerCache(settings.workspace_dir / "teacher-cache", settings.teacher_cache_bytes)
         return cls(
             worker_id=worker_id,
             settings=settings,
-            db=Database(settings.database_url),
-            blobs=open_blobs(settings.blobs_url),
+            db=db,
+            blobs=blobs,
             places=Places(settings.import_from),
             doorbell=Doorbell(settings.broker_url),
             workspaces=workspaces,
             cache=InputCache(settings.workspace_dir / "cache", settings.input_cache_bytes),
-            answers=AnswerCache(settings.workspace_dir / "teacher-cache", settings.teacher_cache_bytes),
+            answers=answers,
+            sharing=Sharing(db, blobs, answers, wanted=settings.shares_answers),
             warm=WarmChildren(Guardian(settings, command), workspaces, wanted=settings.warm_children),
         )
 
     def close(self) -> None:
         """End what waits, remove this worker's folders, close its connections."""
         self.warm.close()
+        self.sharing.close()
         self.workspaces.close()
         self.doorbell.close()
         self.db.dispose()

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from abcore.specs.runs import HEADWAY
+from abcore.specs.runs import HEADWAY, SHARED_ANSWERS, TEACHER_CACHE
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +26,9 @@ class Workspace:
         self.events = root / "events.jsonl"
         self.log = root / "log.txt"
         self.temporary = root / "tmp"
-        self.teacher_cache = root / "teacher-cache"
+        self.teacher_cache = root / TEACHER_CACHE
+        self.shared_answers = root / SHARED_ANSWERS
+        self.fetched = root / "fetched"
         self.headway = root / HEADWAY
 
     @property

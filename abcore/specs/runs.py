@@ -6,6 +6,8 @@ A workspace is a folder:
     inputs/             teacher.safetensors, dataset.safetensors (verified), or `upload` (untrusted, as it came)
     checkpoints/        resume state, newest last
     teacher-cache/      what the teacher said of views of images, one file a kind and view; a job may find some there
+    shared-answers      names of further files of teacher-cache/ that can be had, a line each: what the child asks for
+                        (`abcore.events.AnswersWanted`) is put there; a name goes when its file has come, or cannot come
     outputs/            files to publish; `result.json` (a `RunResult`) comes last: where it is, all is there
     team                where the processes of a run on several devices meet
     headway             an empty file, touched about once a second while training gets further
@@ -27,6 +29,8 @@ from abcore.specs.refusals import Refusal
 from abcore.specs.reports import DatasetReport, DistillReport, EvaluationReport, OutputFile, TeacherReport
 
 HEADWAY = "headway"
+SHARED_ANSWERS = "shared-answers"
+TEACHER_CACHE = "teacher-cache"
 
 
 Devices: Any = Field(

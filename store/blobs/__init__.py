@@ -18,6 +18,7 @@ __all__ = [
     "LocalWriter",
     "S3Blobs",
     "fetch_joined",
+    "keep_checked",
     "open_blobs",
     "read_joined",
 ]

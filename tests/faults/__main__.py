@@ -132,7 +132,15 @@ def run(ground_name: str, options: argparse.Namespace) -> bool:
                 storm.rage()
                 service.drain()
                 service.stop()
-                clean(service.db, service.blobs, every_seconds=0.0, orphan_seconds=0.0, audit_seconds=86400.0)
+                clean(
+                    service.db,
+                    service.blobs,
+                    every_seconds=0.0,
+                    orphan_seconds=0.0,
+                    audit_seconds=86400.0,
+                    answers_seconds=86400.0,
+                    answers_bytes=2**40,
+                )
                 verdict = check(
                     service.db,
                     service.blobs,
