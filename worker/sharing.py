@@ -1,4 +1,4 @@
-"""What teachers answered, from worker to worker through the blob store: fetched while a job runs, put when it has ended.
+"""What teachers answered, from worker to worker: fetched from the blob store while a job runs, put there at its end.
 
 Nothing of it is needed: whatever goes wrong here is a line of the log, and the teacher is asked instead.
 """

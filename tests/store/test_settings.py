@@ -34,6 +34,21 @@ def test_all_that_is_kept_is_in_the_data_folder(monkeypatch: pytest.MonkeyPatch,
     assert settings.broker_url is None
 
 
+@pytest.mark.parametrize(
+    ("share", "blobs_url", "shares"),
+    [
+        ("auto", "s3://bucket/prefix", True),
+        ("auto", "", False),
+        ("on", "", True),
+        ("off", "s3://bucket/prefix", False),
+    ],
+)
+def test_answers_are_shared_where_files_are_in_a_bucket_or_as_it_is_said(
+    share: str, blobs_url: str, shares: bool
+) -> None:
+    assert Settings(share_answers=share, blobs_url=blobs_url).shares_answers == shares
+
+
 def test_each_part_can_be_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = {
         "database_url": "postgresql://u:p@h/d",
