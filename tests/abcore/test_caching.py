@@ -1,6 +1,8 @@
 """The teacher's answers, kept: the same as if it had been asked, asked for once, and never half of them."""
 
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,16 +11,22 @@ import pytest
 import torch
 
 from abcore.answers import Cached
+from abcore.atomic import write_atomically
 from abcore.caching import LIMIT_VARIABLE, choose_answers
 from abcore.data.batches import View
+from abcore.events import EventReader
+from abcore.progress import Stopped
 from abcore.row_files import RowFile
 from abcore.setup import Setup, prepare
 from abcore.specs.recipes import Finetune, Recipe, Transfer
 from abcore.specs.refusals import Refusal
+from abcore.specs.runs import SHARED_ANSWERS
 from abcore.teachers import Teacher
 
 MakeBench = Callable[..., Any]
 FOLDER = "teacher-cache"
+NUM_FILES = 6  # signs of two views and of the held-out images, logits of three views
+time_sleep = time.sleep
 PHASE = {"epochs": 9, "batch_size": 20}  # 54 steps
 
 
@@ -81,6 +89,91 @@ def test_the_teacher_is_asked_once_about_each_view_and_by_a_second_job_not_at_al
     shutil.copytree(first.workspace / FOLDER, second.workspace / FOLDER)
     second.distill()
     assert sum(asked) == 0
+
+
+def outcome(bench: Any) -> dict[str, int]:
+    (note,) = (note for note in bench.events("note") if note.code == "teacher.answers")
+    return dict(note.details)
+
+
+@pytest.fixture
+def elsewhere(make_bench: MakeBench, recipe: Recipe) -> Path:
+    """What another worker has: the folder of a job that has asked its teacher about all."""
+    bench = make_bench("elsewhere", recipe=recipe_of(recipe))
+    bench.distill()
+    assert outcome(bench) == {"local": 0, "shared": 0, "computed": NUM_FILES}
+    return bench.workspace / FOLDER
+
+
+def deliver(workspace: Path, elsewhere: Path, names: list[str], over: threading.Event) -> None:
+    """As a worker does: wait until the child asks, then bring file after file and strike it off."""
+    while not over.is_set() and '"answers.wanted"' not in (workspace / "events.jsonl").read_text():
+        time.sleep(0.01)
+    offered = list(names)
+    (asked,) = (r.files for r in EventReader(workspace / "events.jsonl").read() if r.type == "answers.wanted")
+    for name in asked:
+        shutil.copy(elsewhere / name, workspace / f"fetched-{name}")
+        (workspace / f"fetched-{name}").replace(workspace / FOLDER / name)
+        offered.remove(name)
+        write_atomically(workspace / SHARED_ANSWERS, "\n".join(offered).encode())
+
+
+def test_what_another_worker_has_is_asked_for_and_not_computed(
+    make_bench: MakeBench, recipe: Recipe, elsewhere: Path, asked: list[int]
+) -> None:
+    asked.clear()
+    bench = make_bench("here", recipe=recipe_of(recipe, seed=5, view_seed=0))
+    names = [f"signs-{'0' * 40}", *(path.name for path in elsewhere.iterdir())]  # one is of no use here
+    (bench.workspace / SHARED_ANSWERS).write_text("\n".join(names))
+    (bench.workspace / "events.jsonl").touch()
+    over = threading.Event()
+    thread = threading.Thread(target=deliver, args=(bench.workspace, elsewhere, names, over))
+    thread.start()
+    try:
+        bench.distill()
+    finally:
+        over.set()
+        thread.join()
+    assert sum(asked) == 0
+    assert outcome(bench) == {"local": 0, "shared": NUM_FILES, "computed": 0}
+    assert (bench.workspace / SHARED_ANSWERS).read_text() == names[0]
+
+
+def test_what_does_not_come_is_computed(
+    make_bench: MakeBench, recipe: Recipe, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that promises and brings nothing costs the run its patience once, not once a file."""
+    monkeypatch.setattr("abcore.coming.PATIENCE_SECONDS", 0.2)
+    bench = make_bench("here", recipe=recipe_of(recipe, view_seed=0))
+    (bench.workspace / SHARED_ANSWERS).write_text("\n".join(path.name for path in elsewhere.iterdir()))
+    slept: list[float] = []
+    monkeypatch.setattr(
+        "abcore.coming.time.sleep", lambda seconds: slept.append(seconds) or time_sleep(seconds)
+    )
+    bench.distill()
+    assert outcome(bench) == {"local": 0, "shared": 0, "computed": NUM_FILES}
+    assert 0 < len(slept) <= 4
+    assert {path.name: path.read_bytes() for path in (bench.workspace / FOLDER).iterdir()} == {
+        path.name: path.read_bytes() for path in elsewhere.iterdir()
+    }
+
+
+def test_where_nothing_is_offered_nothing_is_waited_for(
+    make_bench: MakeBench, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("abcore.coming.time.sleep", lambda _: pytest.fail("the run waited"))
+    bench = make_bench(recipe=recipe_of(recipe))
+    bench.distill()
+    assert outcome(bench)["computed"] == NUM_FILES
+    assert not bench.events("answers.wanted")
+
+
+def test_a_run_that_waits_can_be_stopped(make_bench: MakeBench, recipe: Recipe, elsewhere: Path) -> None:
+    bench = make_bench("here", recipe=recipe_of(recipe, view_seed=0))
+    (bench.workspace / SHARED_ANSWERS).write_text("\n".join(path.name for path in elsewhere.iterdir()))
+    with pytest.raises(Stopped):
+        bench.distill(stop_after=2)
+    assert outcome(bench) == {"local": 0, "shared": 0, "computed": 0}
 
 
 def test_what_is_kept_does_not_depend_on_who_asked_first(make_bench: MakeBench, recipe: Recipe) -> None:
