@@ -60,8 +60,11 @@ class Choice:
         )
 
 
-def choose_answers(setup: Setup) -> Choice:
+def choose_answers(setup: Setup, epochs_done: int = 0) -> Choice:
     """Decide for a run, by `recipe.teacher_source`.
+
+    `epochs_done` counts over all phases: what only they needed is not asked of another worker. The choice itself is
+    that of the whole run, however often it is taken up again.
 
     Raises:
         Refusal: the recipe demands `cached`, and the disk has no room (`teacher_source.no_room`).
@@ -92,7 +95,8 @@ def choose_answers(setup: Setup) -> Choice:
             )
         return Choice(online, online, f"The teacher is asked at every step: {why_not}.")
     offered = coming.names()
-    elsewhere = tuple(file for file in missing if file.path.name in offered)
+    to_come = [cached.file(*each) for each in _wanted(setup, epochs_done)]
+    elsewhere = tuple(file for file in to_come if file in missing and file.path.name in offered)
     kinds = sorted({kind for kind, _ in wanted}, reverse=True)
     views = "each epoch's view" if recipe.num_views is None else f"each of {recipe.num_views} views"
     return Choice(
@@ -119,18 +123,18 @@ def _why_nothing_recurs(setup: Setup) -> str | None:
     return None
 
 
-def _wanted(setup: Setup) -> list[tuple[Kind, View]]:
-    """The answers that this run will ask for, in the order in which it will."""
+def _wanted(setup: Setup, epochs_done: int = 0) -> list[tuple[Kind, View]]:
+    """The answers that this run will ask for from an epoch on, in the order in which it will."""
     recipe = setup.run.recipe
     transfer_epochs = recipe.transfer.epochs if recipe.transfer is not None else 0
     finetune_epochs = recipe.finetune.epochs if recipe.finetune is not None else 0
     wanted: list[tuple[Kind, View]] = []
     if recipe.signs_suffice:
         wanted.append(("signs", View(setup.dataset.evaluation_split)))
-        wanted += [("signs", view) for view in _views(recipe, range(transfer_epochs))]
+        wanted += [("signs", view) for view in _views(recipe, range(epochs_done, transfer_epochs))]
     if recipe.logits_recur:
         # Transfer keeps those of its views too: one pass gives both.
-        first = 0 if recipe.signs_suffice else transfer_epochs
+        first = epochs_done if recipe.signs_suffice else max(epochs_done, transfer_epochs)
         wanted += [
             ("logits", view) for view in _views(recipe, range(first, transfer_epochs + finetune_epochs))
         ]

@@ -15,6 +15,7 @@ from abcore.phases import build_phases
 from abcore.publishing import leave_outputs
 from abcore.setup import prepare
 from abcore.specs.computations import Computation
+from abcore.specs.recipes import Recipe
 from abcore.specs.runs import DistillRun, RunResult
 from abcore.team import Team, lead
 from abcore.trainer import Trainer
@@ -73,7 +74,7 @@ def train(
     )
     for what in damaged:
         events.emit(_bad_checkpoint(what))
-    choice = choose_answers(setup)
+    choice = choose_answers(setup, 0 if earlier is None else _epochs_done(run.recipe, earlier))
     if choice.why is not None:
         events.emit(Note(level="info", code="teacher.source", message=choice.why))
     if choice.elsewhere:
@@ -106,6 +107,12 @@ class _Plan(NamedTuple):
 
 def _recorded(earlier: Loaded | None) -> Computation | None:
     return None if earlier is None else Computation.model_validate(earlier.state["computation"])
+
+
+def _epochs_done(recipe: Recipe, earlier: Loaded) -> int:
+    phases = [phase.epochs for phase in (recipe.transfer, recipe.finetune) if phase is not None]
+    position = earlier.state["position"]
+    return sum(phases[: position["phase"]]) + int(position["epoch"])
 
 
 def _bad_checkpoint(what: str) -> Note:

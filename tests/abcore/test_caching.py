@@ -168,6 +168,24 @@ def test_where_nothing_is_offered_nothing_is_waited_for(
     assert not bench.events("answers.wanted")
 
 
+def test_who_goes_on_asks_for_what_is_still_to_be_shown(
+    make_bench: MakeBench, recipe: Recipe, elsewhere: Path
+) -> None:
+    bench = make_bench("here", recipe=recipe_of(recipe, view_seed=0))
+    with pytest.raises(Stopped):
+        bench.distill(stop_after=16)
+    assert bench.events("phase.started")[-1].phase == "finetune"
+    shutil.rmtree(bench.workspace / FOLDER)  # it goes on elsewhere
+    (bench.workspace / SHARED_ANSWERS).write_text("\n".join(path.name for path in elsewhere.iterdir()))
+    with pytest.raises(Stopped):
+        bench.distill(stop_after=1)
+    (wanted,) = bench.events("answers.wanted")
+    kinds = [name.split("-")[0] for name in wanted.files]
+    assert kinds == ["signs", "logits", "logits"], (
+        "signs of held-out images alone: similarity is measured at the end"
+    )
+
+
 def test_a_run_that_waits_can_be_stopped(make_bench: MakeBench, recipe: Recipe, elsewhere: Path) -> None:
     bench = make_bench("here", recipe=recipe_of(recipe, view_seed=0))
     (bench.workspace / SHARED_ANSWERS).write_text("\n".join(path.name for path in elsewhere.iterdir()))

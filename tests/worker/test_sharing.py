@@ -198,7 +198,7 @@ def test_the_second_machine_s_job_does_not_ask_the_teacher_again(fleet: Fleet) -
     first = fleet.submit()
     assert fleet.work("one", first) == {"local": 0, "shared": 0, "computed": FILES}
     second = fleet.submit()
-    assert fleet.work("two", second) == {"local": 0, "shared": FILES, "computed": 0}
+    assert fleet.work("two", second, warm_children=True) == {"local": 0, "shared": FILES, "computed": 0}
     third = fleet.submit()
     assert fleet.work("two", third) == {"local": FILES, "shared": 0, "computed": 0}
     alone = fleet.submit()
