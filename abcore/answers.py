@@ -22,7 +22,7 @@ from abcore.data.batches import Batch, View
 from abcore.row_files import RowFile
 from abcore.sign_layout import SignLayout
 from abcore.teachers import Teacher
-from abcore.views import Views
+from abcore.views import PackedSigns, Views
 
 Kind = Literal["signs", "logits"]
 FORMAT = 1
@@ -119,7 +119,7 @@ class Cached(Answers):
         if not signs.exists:
             self._fill(batch.view, signs=True, logits=self._keep_logits and batch.view.number is not None)
         packed_BP = _move(signs.read(batch.indices), batch.images.device)
-        return Views(signs=self._taps.unpack(packed_BP))
+        return Views(signs=PackedSigns(packed_BP, self._taps))
 
     def logits(self, batch: Batch) -> Views:
         """Return the logits, float32, from the file of this view."""

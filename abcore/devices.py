@@ -20,7 +20,7 @@ def choose_device() -> torch.device:
     """
     name = os.environ.get("ABDISTILL_DEVICE", "auto")
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     available = ("auto", "cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count())))
     if name not in available and not (name == "cuda" and torch.cuda.is_available()):
         raise Refusal(
@@ -31,7 +31,7 @@ def choose_device() -> torch.device:
             allowed=available,
             hint="Set the worker's `device` to `auto`, or run it where the device is.",
         )
-    return torch.device(name)
+    return torch.device("cuda:0" if name == "cuda" else name)
 
 
 def describe_device(device: torch.device, count: int = 1) -> str:

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from abcore.data.batches import Batch
-from abcore.events import MicroBatch
+from abcore.events import MicroBatch, Note
 from abcore.memory import earlier_halvings, is_out_of_memory
 from abcore.phases import Phase
+from abcore.replaying import Replays, take_pass
+from abcore.restoring import Before
 
 SMALLEST = 2
 """Images of the smallest part: batch norm has nothing to measure on one image of one pixel."""
@@ -27,13 +28,14 @@ class MicroBatches:
     `own_halvings` is what must survive a resume.
     """
 
-    def __init__(self, device: torch.device, tell: Callable[[MicroBatch], None]) -> None:
-        """Compute on `device`; `tell` is told of each time that a batch was halved."""
+    def __init__(self, device: torch.device, tell: Callable[[MicroBatch | Note], None]) -> None:
+        """Compute on `device`; `tell` is told of each time that a batch was halved, and of what is replayed."""
         self.own_halvings = 0
         self._earlier_halvings = earlier_halvings()
         self._told = not self._earlier_halvings
         self._device = device
         self._tell = tell
+        self._replays = Replays(device, tell)
 
     def backward(
         self,
@@ -57,7 +59,7 @@ class MicroBatches:
         if not self._told:
             self._say(phase, step, batch, "an earlier attempt ended for want of memory")
         while True:
-            before = _Before(phase.trained, self._device)
+            before = Before(phase.trained, self._device)
             try:
                 return self._accumulate(phase, batch, autocast)
             except (MemoryError, RuntimeError) as error:
@@ -66,6 +68,7 @@ class MicroBatches:
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             # Outside of the handler: what it caught holds the failed pass, and with it its memory.
             before.restore()
+            self._replays.forget()
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
             self.own_halvings += 1
@@ -78,14 +81,12 @@ class MicroBatches:
         total: Tensor | None = None
         for part in self._parts(batch):
             with autocast():
-                losses = phase.losses(part)
-            values = torch.stack(list(losses.values()))
+                look = phase.look(part)
             share = batch.share * len(part.labels) / len(batch.labels)
-            if share != 1.0:
-                values = values * share
-            torch.autograd.backward(values.sum())
-            names = tuple(losses)
-            total = values.detach() if total is None else total + values.detach()
+            if share == 1.0:
+                return self._replays.take_pass(phase, look, autocast)
+            names, losses = take_pass(phase, look, autocast, share)
+            total = losses if total is None else total + losses
         assert total is not None, "a batch without images"
         return names, total
 
@@ -112,37 +113,3 @@ class MicroBatches:
 
     def _can_halve(self, batch: Batch) -> bool:
         return 2 * self._num_parts(batch) <= len(batch.labels) // SMALLEST
-
-
-class _Before:
-    """What a forward pass changes, as it was before it: gradients (none), running statistics, random numbers."""
-
-    def __init__(self, trained: nn.Module, device: torch.device) -> None:
-        self._trained = trained
-        self._device = device
-        self._buffers = list(trained.buffers())
-        self._values = [buffer.clone() for buffer in self._buffers]
-        self._random = random_state(device)
-
-    def restore(self) -> None:
-        with torch.no_grad():
-            for buffer, value in zip(self._buffers, self._values, strict=True):
-                buffer.copy_(value)
-        for parameter in self._trained.parameters():
-            parameter.grad = None
-        restore_random_state(self._random, self._device)
-
-
-def random_state(device: torch.device) -> dict[str, Tensor]:
-    """Return the state of the generators that training draws from."""
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Go on with random numbers where `random_state` was taken."""
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)

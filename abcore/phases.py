@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -14,7 +14,7 @@ from abcore.evaluate import agreement, evaluate, evaluating, measure_similarity
 from abcore.events import PhaseName
 from abcore.losses import distillation_loss
 from abcore.methods.base import ConnectedMethod, FeatureMethod
-from abcore.mixing import mix
+from abcore.mixing import Mixture, mix
 from abcore.setup import Setup
 from abcore.specs.recipes import Finetune, Transfer
 from abcore.taps import TapCapture
@@ -24,6 +24,30 @@ from abcore.views import Views
 
 PROBE_IMAGES = 2048
 """Images on which boundary similarity is followed from epoch to epoch; before and after a phase all are taken."""
+
+
+class Look(NamedTuple):
+    """What a step computes its losses of.
+
+    Attributes:
+        batch: its images as the student sees them: mixed, where the recipe mixes.
+        teacher: what the teacher makes of these images, as far as the losses ask for it.
+        mixture: of the images; None where nothing is ever mixed.
+    """
+
+    batch: Batch
+    teacher: Views
+    mixture: Mixture | None = None
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What differs from step to step, on the training device."""
+        return [self.batch.images, self.batch.labels, *self.teacher.tensors]
+
+    def clone(self) -> "Look":
+        """A copy whose `tensors` are memory of its own."""
+        images, labels = self.batch.images.clone(), self.batch.labels.clone()
+        return Look(self.batch._replace(images=images, labels=labels), self.teacher.clone(), self.mixture)
 
 
 class Phase(ABC):
@@ -46,8 +70,17 @@ class Phase(ABC):
         yield
 
     @abstractmethod
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
+    def look(self, batch: Batch) -> Look:
+        """Mix the images, and ask the teacher about them: all of a step that reads files or draws on the CPU."""
+
+    @abstractmethod
+    def losses(self, look: Look) -> dict[str, Tensor]:
         """Return the weighted losses of one batch, scalars, by name. Their sum is what is minimised."""
+
+    @property
+    def repeats(self) -> bool:
+        """Whether each batch's losses are computed by the same operations, of nothing but `Look.tensors`."""
+        return True
 
     @abstractmethod
     def evaluate(self) -> dict[str, float]:
@@ -89,10 +122,12 @@ class TransferPhase(Phase):
             stack.enter_context(self._teacher)
             yield
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        teacher = self._answers.boundaries(batch)
-        student = Views(preacts=self._student_taps.until_last_tap(batch.images))
-        losses: dict[str, Tensor] = self._method(student, teacher)
+    def look(self, batch: Batch) -> Look:
+        return Look(batch, self._answers.boundaries(batch))
+
+    def losses(self, look: Look) -> dict[str, Tensor]:
+        student = Views(preacts=self._student_taps.until_last_tap(look.batch.images))
+        losses: dict[str, Tensor] = self._method(student, look.teacher)
         return losses
 
     def evaluate(self) -> dict[str, float]:
@@ -160,23 +195,35 @@ class FinetunePhase(Phase):
                 stack.enter_context(self._setup.teacher)
             yield
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        spec = self._spec
-        mixture = mix(batch.images, mixup=spec.mixup, cutmix=spec.cutmix)
-        if self._method is not None and self._method.needs_image_gradients:
+    def look(self, batch: Batch) -> Look:
+        mixture = mix(batch.images, mixup=self._spec.mixup, cutmix=self._spec.cutmix)
+        if self._needs_image_gradients:
             mixture.images_BCHW.requires_grad_()
-        logits_BK = self._setup.student(mixture.images_BCHW)
+        seen = batch._replace(images=mixture.images_BCHW)
+        return Look(seen, self._view(self._setup.teacher, seen), mixture)
+
+    @property
+    def repeats(self) -> bool:
+        return not (self._spec.mixup or self._spec.cutmix or self._needs_image_gradients)
+
+    def losses(self, look: Look) -> dict[str, Tensor]:
+        spec, batch = self._spec, look.batch
+        assert look.mixture is not None
+        logits_BK = self._setup.student(batch.images)
         losses = {}
         if spec.cross_entropy_weight:
-            loss = mixture.cross_entropy(logits_BK, batch.labels, label_smoothing=spec.label_smoothing)
+            loss = look.mixture.cross_entropy(logits_BK, batch.labels, label_smoothing=spec.label_smoothing)
             losses["cross_entropy"] = spec.cross_entropy_weight * loss
-        if self._setup.teacher is not None:
-            seen = batch._replace(images=mixture.images_BCHW)
-            losses |= self._teachers_losses(logits_BK, seen, self._view(self._setup.teacher, seen))
-        return losses
+        return losses | self._teachers_losses(logits_BK, batch, look.teacher)
 
-    def _view(self, teacher: Teacher, seen: Batch) -> Views:
+    @property
+    def _needs_image_gradients(self) -> bool:
+        return self._method is not None and self._method.needs_image_gradients
+
+    def _view(self, teacher: Teacher | None, seen: Batch) -> Views:
         """Ask the teacher for no more than the losses need."""
+        if teacher is None:
+            return Views()
         if self._method is not None:
             return (teacher.everything if self._needs_logits else teacher.preacts)(seen.images)
         assert self._answers is not None

@@ -20,10 +20,11 @@ from abcore.events import (
     Resumed,
 )
 from abcore.meters import Diverged, LossMeter, Pace, Wait
-from abcore.micro_batches import MicroBatches, random_state, restore_random_state
+from abcore.micro_batches import MicroBatches
 from abcore.optim import build_optimizer, learning_rate, set_learning_rate
 from abcore.phases import Phase
 from abcore.progress import Itinerary, PhaseLength, Position, Stopped, ends_window
+from abcore.restoring import random_state, restore_random_state
 from abcore.setup import Setup
 from abcore.specs.refusals import Refusal
 

@@ -2,7 +2,8 @@
 
 Same networks, same images; all run in turn, round by round, so that a machine whose speed drifts slows them alike.
 Figures are medians of ratios within a round. "Defaults" is how a run of the service would compute here: what
-`abcore.computation` chooses, by its own probe.
+`abcore.computation` chooses, by its own probe. Our steps are taken as the training loop takes them, on a GPU replayed;
+the plain ones (the transcription, and cross-entropy where it says so) as one would write them.
 """
 
 import math
@@ -28,11 +29,14 @@ from abcore.describe import plan_distillation
 from abcore.devices import choose_device, describe_device
 from abcore.losses import distillation_loss
 from abcore.methods.activation_boundary import BoundaryTransfer
+from abcore.micro_batches import MicroBatches
+from abcore.phases import Look, Phase
+from abcore.replaying import FIRST_STEPS
 from abcore.sign_layout import SignLayout
 from abcore.specs.architectures import ImageShape, ModelSpec, Normalization, WideResNet
 from abcore.specs.computations import Computation
 from abcore.specs.methods import ActivationBoundary
-from abcore.specs.recipes import Augmentation, Recipe
+from abcore.specs.recipes import Augmentation, Finetune, Recipe, Transfer
 from abcore.specs.reports import TapPair
 from abcore.taps import TapCapture
 from abcore.teachers import Teacher
@@ -88,17 +92,18 @@ def measure(rounds: int) -> dict[str, Any]:
         ours, in_single, by_hand = (_bench(each, device, stack) for each in (chosen, single, plain))
         steps = {
             "cross_entropy, plain": _cross_entropy_step(by_hand),
-            "cross_entropy, fp32": _cross_entropy_step(in_single),
-            "cross_entropy": _cross_entropy_step(ours),
-            "cached, fp32": _our_step(in_single, in_single.cached, stack),
-            "cached": _our_step(ours, ours.cached, stack),
-            "online": _our_step(ours, ours.online, stack),
-            "finetune": _finetune_step(ours),
+            "cross_entropy, fp32": _our_step(in_single, _Logits(in_single, None)),
+            "cross_entropy": _our_step(ours, _Logits(ours, None)),
+            "cached, fp32": _our_step(in_single, _Boundaries(in_single, in_single.cached, stack)),
+            "cached": _our_step(ours, _Boundaries(ours, ours.cached, stack)),
+            "online": _our_step(ours, _Boundaries(ours, ours.online, stack)),
+            "finetune": _our_step(ours, _Logits(ours, ours.cached)),
             "transcription": _plain_step(by_hand),
         }
         seconds: dict[str, list[float]] = {name: [] for name in steps}
         for step in steps.values():
-            step()
+            for _ in range(FIRST_STEPS if device.type == "cuda" else 1):
+                step()
         for _ in range(rounds):
             for name, step in steps.items():
                 started = time.perf_counter()
@@ -110,7 +115,7 @@ def measure(rounds: int) -> dict[str, Any]:
         "setting": f"WRN-22-4 to WRN-16-2, batch {BATCH_SIZE}, {describe_device(device)}",
         "defaults": f"{chosen.precision}, {chosen.memory_format}",
         "rounds": rounds,
-        "milliseconds": {name: round(statistics.median(times) * 1000, 1) for name, times in seconds.items()},
+        "milliseconds": {name: round(statistics.median(times) * 1000, 2) for name, times in seconds.items()},
         "figures": _figures(seconds),
     }
 
@@ -201,38 +206,65 @@ def _cross_entropy_step(bench: Bench) -> Step:
     return step
 
 
-def _our_step(bench: Bench, answers: Answers, stack: ExitStack) -> Step:
-    """What the transfer phase does with a batch."""
-    student = bench.build(STUDENT).train()
-    method = BoundaryTransfer(ActivationBoundary(margin=MARGIN), bench.pairs).to(bench.batch.images.device)
-    _placed(method.train(), bench.computation)
-    taps = stack.enter_context(TapCapture(student, [pair.student.name for pair in bench.pairs]))
-    optimizer = _sgd(student, method)
+class _Part(Phase):
+    """A phase of which only steps are taken."""
+
+    def evaluate(self) -> dict[str, float]:
+        return {}
+
+
+class _Boundaries(_Part):
+    """The transfer phase's losses."""
+
+    name = "transfer"
+
+    def __init__(self, bench: Bench, answers: Answers, stack: ExitStack) -> None:
+        student = bench.build(STUDENT)
+        method = BoundaryTransfer(ActivationBoundary(margin=MARGIN), bench.pairs).to(
+            bench.batch.images.device
+        )
+        _placed(method, bench.computation)
+        super().__init__(Transfer(), nn.ModuleDict({"student": student, "method": method}).train())
+        self._answers, self._method = answers, method
+        self._taps = stack.enter_context(TapCapture(student, [pair.student.name for pair in bench.pairs]))
+
+    def look(self, batch: Batch) -> Look:
+        return Look(batch, self._answers.boundaries(batch))
+
+    def losses(self, look: Look) -> dict[str, Tensor]:
+        student = Views(preacts=self._taps.until_last_tap(look.batch.images))
+        losses: dict[str, Tensor] = self._method(student, look.teacher)
+        return losses
+
+
+class _Logits(_Part):
+    """The finetune phase's losses under KD, from kept logits; without them cross-entropy."""
+
+    name = "finetune"
+
+    def __init__(self, bench: Bench, answers: Answers | None) -> None:
+        super().__init__(Finetune(), nn.ModuleDict({"student": bench.build(STUDENT)}).train())
+        self._answers = answers
+
+    def look(self, batch: Batch) -> Look:
+        return Look(batch, Views() if self._answers is None else self._answers.logits(batch))
+
+    def losses(self, look: Look) -> dict[str, Tensor]:
+        logits_BK = self.trained["student"](look.batch.images)
+        if look.teacher.logits is None:
+            return {"cross_entropy": F.cross_entropy(logits_BK, look.batch.labels)}
+        loss = distillation_loss(logits_BK, look.teacher.logits, temperature=3, temperature_squared=True)
+        return {"kd": loss}
+
+
+def _our_step(bench: Bench, phase: _Part) -> Step:
+    """What the training loop does with a batch."""
+    passes = MicroBatches(bench.batch.images.device, tell=lambda note: print(note.model_dump_json()))
+    optimizer = _sgd(phase.trained)
 
     def step() -> None:
-        with bench.autocast():
-            teacher = answers.boundaries(bench.batch)
-            losses = method(Views(preacts=taps.until_last_tap(bench.batch.images)), teacher)
         optimizer.zero_grad()
-        torch.autograd.backward(torch.stack(list(losses.values())).sum())
-        optimizer.step()
-
-    return step
-
-
-def _finetune_step(bench: Bench) -> Step:
-    """What the finetune phase does with a batch under KD, from kept logits."""
-    student, batch = bench.build(STUDENT).train(), bench.batch
-    optimizer = _sgd(student)
-
-    def step() -> None:
-        with bench.autocast():
-            logits_BK = student(batch.images)
-            teacher_logits_BK = bench.cached.logits(batch).logits
-            assert teacher_logits_BK is not None
-            loss = distillation_loss(logits_BK, teacher_logits_BK, temperature=3, temperature_squared=True)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
+        passes.backward(phase, bench.batch, 0, bench.autocast)
         optimizer.step()
 
     return step

@@ -24,6 +24,7 @@ PYTHON_WITH_TORCH_BYTES = 8 * 2**30
 LARGEST_TEACHER_BYTES = 5 * 2**30  # of 2^30 parameters in float32, and their buffers
 HEADER_BYTES = 64 * 2**20
 CPU_SECONDS = 600
+DEVICES = Path("/dev")
 CPU_SECONDS_PER_GIB = 600  # of an upload: JPEGs of 50 million pixels, decoded to be shrunk
 
 # What a child needs of the worker's environment. All else stays out: database, broker, keys, tokens of the host.
@@ -133,13 +134,20 @@ class Guardian:
         device = self.settings.device
         if task not in TRAINING:
             return {"ABDISTILL_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-        width = self.settings.slot_devices
-        if (self.settings.worker_slots > 1 or width > 1) and device in ("auto", "cuda"):
-            visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-            indices = range(slot * width, (slot + 1) * width)
-            own = [visible[index % len(visible)] or str(index) for index in indices]
+        width, gpus = self.settings.slot_devices, _gpus()
+        if gpus and device in ("auto", "cuda"):
+            # More slots than GPUs share them.
+            own = dict.fromkeys(gpus[(slot * width + nth) % len(gpus)] for nth in range(width))
             return {"ABDISTILL_DEVICE": device, "CUDA_VISIBLE_DEVICES": ",".join(own)}
         return {"ABDISTILL_DEVICE": device}
+
+
+def _gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is not None:
+        return [gpu for gpu in told.split(",") if gpu]
+    return [str(index) for index, _ in enumerate(DEVICES.glob("nvidia[0-9]*"))]
 
 
 def _num_cpus() -> int:

@@ -27,10 +27,19 @@ def _split(num_images: int, channels: int = 1, height: int = 6, width: int = 5) 
 
 
 def _feed(
-    split: Split, *, seed: int = 0, augmentation: Augmentation = STILL, normalization: Normalization = PLAIN
+    split: Split,
+    *,
+    seed: int = 0,
+    augmentation: Augmentation = STILL,
+    normalization: Normalization = PLAIN,
+    device: torch.device = CPU,
 ) -> Feed:
     return Feed(
-        {"train": split}, device=CPU, normalization=normalization, augmentation=augmentation, view_seed=seed
+        {"train": split},
+        device=device,
+        normalization=normalization,
+        augmentation=augmentation,
+        view_seed=seed,
     )
 
 
@@ -40,10 +49,12 @@ def _batches(
     seed: int = 0,
     view: int = 0,
     augmentation: Augmentation = Augmentation(crop_padding=2),  # noqa: B008  # frozen
+    device: torch.device = CPU,
     **changes: Any,
 ) -> list[Batch]:
     order: dict[str, Any] = {"batch_size": 4, "order_seed": 0, **changes}
-    return list(_feed(split, seed=seed, augmentation=augmentation).shuffled(View("train", view), **order))
+    feed = _feed(split, seed=seed, augmentation=augmentation, device=device)
+    return list(feed.shuffled(View("train", view), **order))
 
 
 def _views(split: Split, **changes: Any) -> dict[int, Tensor]:
@@ -226,8 +237,7 @@ def test_a_part_of_an_evaluation_is_spread_evenly(most_images: int, expected: li
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_sees_the_same_views() -> None:
     split = _split(64, channels=3)
-    gpu = _batches(split, device=torch.device("cuda"))
-    for (images, labels, index), (there, labels_there, index_there) in zip(_batches(split), gpu, strict=True):
-        assert torch.equal(index, index_there)
-        assert torch.equal(labels, labels_there.cpu())
-        torch.testing.assert_close(images, there.cpu(), rtol=1e-6, atol=1e-6)
+    for here, there in zip(_batches(split), _batches(split, device=torch.device("cuda:0")), strict=True):
+        assert torch.equal(here.indices, there.indices)
+        assert torch.equal(here.labels, there.labels.cpu())
+        torch.testing.assert_close(here.images, there.images.cpu(), rtol=1e-6, atol=1e-6)

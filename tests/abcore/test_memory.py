@@ -16,12 +16,13 @@ from abcore.data.dataset import ImageDataset, Split, save_dataset
 from abcore.events import MicroBatch
 from abcore.memory import HALVINGS_VARIABLE, is_out_of_memory
 from abcore.micro_batches import MicroBatches
-from abcore.phases import FinetunePhase, Phase, TransferPhase
+from abcore.phases import FinetunePhase, Look, Phase, TransferPhase
 from abcore.progress import Stopped
 from abcore.specs.architectures import ImageShape, Normalization, WideResNet
 from abcore.specs.recipes import Finetune, Recipe
 from abcore.specs.reports import DatasetReport, SplitReport
 from abcore.specs.runs import ExitCode
+from abcore.views import Views
 
 MakeBench = Callable[..., Any]
 STUDENT = WideResNet(arch="wide_resnet", depth=10, width=2)
@@ -39,9 +40,12 @@ class Squares(Phase):
         self.fails = fails
         self.sizes: list[int] = []
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        self.sizes.append(len(batch.labels))
-        values = self.trained["model"](batch.images)
+    def look(self, batch: Batch) -> Look:
+        return Look(batch, Views())
+
+    def losses(self, look: Look) -> dict[str, Tensor]:
+        self.sizes.append(len(look.batch.labels))
+        values = self.trained["model"](look.batch.images)
         if self.fails:
             self.fails -= 1
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore about it.")
@@ -114,10 +118,10 @@ def fail_after_the_pass(monkeypatch: pytest.MonkeyPatch, phase: type[Phase], mos
     """Have the losses of larger batches fail after the forward pass, when norms and generators have moved."""
     losses, failed = phase.losses, []
 
-    def fail(self: Phase, batch: Batch) -> dict[str, Tensor]:
-        made = losses(self, batch)
-        if len(batch.labels) > most_images:
-            failed.append(len(batch.labels))
+    def fail(self: Phase, look: Look) -> dict[str, Tensor]:
+        made = losses(self, look)
+        if len(look.batch.labels) > most_images:
+            failed.append(len(look.batch.labels))
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return made
 

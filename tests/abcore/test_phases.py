@@ -84,7 +84,7 @@ def test_transfer_losses_are_the_papers_on_the_pre_activations(make_bench: MakeB
     batch = first_batch(setup)
     images = batch.images
     with phase.open():
-        losses = phase.losses(batch)
+        losses = phase.losses(phase.look(batch))
     with (
         TapCapture(setup.student, [p.student.name for p in setup.pairs]) as student,
         TapCapture(setup.teacher.model, [p.teacher.name for p in setup.pairs]) as teacher,
@@ -112,7 +112,7 @@ def test_a_teacher_is_the_same_to_the_bit_after_both_phases(
     for phase in build_phases(setup, choose_answers(setup)):
         with phase.open():
             for batch in setup.training_batches(phase.spec, 0, 0):
-                torch.stack(list(phase.losses(batch).values())).sum().backward()
+                torch.stack(list(phase.losses(phase.look(batch)).values())).sum().backward()
             phase.evaluate()
     assert state_digest(setup.teacher.model) == before
     assert all(parameter.grad is None for parameter in setup.teacher.model.parameters())
@@ -147,7 +147,7 @@ def test_finetune_weighs_labels_and_teacher(
     batch = first_batch(setup)
     images, labels = batch.images, batch.labels
     with phase.open():
-        losses = phase.losses(batch)
+        losses = phase.losses(phase.look(batch))
         logits = setup.student(images)
     soft = functional.softmax(setup.teacher.model(images) / 4, dim=1)
     divergence = (soft * (soft.log() - functional.log_softmax(logits / 4, dim=1))).sum(1).mean()
@@ -167,7 +167,7 @@ def test_a_named_pair_of_taps_is_the_one_that_is_trained(make_bench: MakeBench, 
     assert (pair.student.height, pair.teacher.height) == (4, 2)  # the connector has to resize
     phase = phase_of(setup, TransferPhase)
     with phase.open():
-        losses = phase.losses(first_batch(setup))
+        losses = phase.losses(phase.look(first_batch(setup)))
     assert list(losses) == ["ab/relu"]
 
 

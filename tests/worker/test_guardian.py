@@ -8,19 +8,27 @@ from worker.workspace import Workspace
 
 
 @pytest.mark.parametrize(
-    ("slots", "width", "visible", "slot", "own"),
+    ("slots", "width", "gpus", "visible", "slot", "own"),
     [
-        (1, 1, None, 0, None),  # all there is
-        (2, 1, None, 1, "1"),
-        (2, 1, "4,6", 1, "6"),
-        (3, 1, "4,6", 2, "4"),  # more slots than GPUs share them
-        (1, 2, None, 0, "0,1"),
-        (2, 2, "GPU-a,GPU-b,GPU-c,GPU-d", 1, "GPU-c,GPU-d"),
+        (1, 1, 0, None, 0, None),
+        (2, 1, 0, None, 1, None),
+        (1, 1, 2, None, 0, "0"),
+        (2, 1, 2, None, 1, "1"),
+        (2, 1, 1, None, 1, "0"),  # more slots than GPUs share them
+        (2, 1, 8, "4,6", 1, "6"),
+        (3, 1, 8, "4,6", 2, "4"),
+        (1, 2, 2, None, 0, "0,1"),
+        (1, 2, 1, None, 0, "0"),  # fewer GPUs than a job may ask for: one that does is refused
+        (2, 2, 4, "GPU-a,GPU-b,GPU-c,GPU-d", 1, "GPU-c,GPU-d"),
     ],
 )
 def test_each_slot_has_its_own_gpus(
-    slots: int, width: int, visible: str | None, slot: int, own: str | None, monkeypatch, tmp_path
+    slots: int, width: int, gpus: int, visible: str | None, slot: int, own: str | None, monkeypatch, tmp_path
 ) -> None:
+    devices = [*(f"nvidia{index}" for index in range(gpus)), "nvidiactl", "nvidia-uvm"]
+    for device in devices:
+        (tmp_path / device).touch()
+    monkeypatch.setattr("worker.guardian.DEVICES", tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
