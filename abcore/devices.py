@@ -11,6 +11,9 @@ from abcore.specs.refusals import Refusal
 
 _CPU_INFO = Path("/proc/cpuinfo")
 
+torch.backends.cudnn.benchmark = True
+"""On a GPU, the fastest way of each convolution is found by trying. Batches are shaped alike, so that pays at once."""
+
 
 def choose_device() -> torch.device:
     """Return the device that `ABDISTILL_DEVICE` names (`auto`, `cpu`, `cuda`, `cuda:1`); `auto`: a GPU if there is one.

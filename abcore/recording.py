@@ -1,6 +1,7 @@
 """CUDA graphs: work that is the same at every step, recorded once and started as one."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -54,12 +55,15 @@ class Recording:
 @contextmanager
 def _no_waiting() -> Iterator[None]:
     """Have torch raise a RuntimeError where Python would wait for the device: in a recording it could not."""
-    before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # that it does not see all waits yet; a recording sees the rest
+        torch.cuda.set_sync_debug_mode("error")
     try:
         yield
     finally:
-        torch.cuda.set_sync_debug_mode(before)
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def fastest_seconds(work: Callable[[], object]) -> float:

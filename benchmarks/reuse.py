@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from abcore.architectures import build_model
 from abcore.data.dataset import ImageDataset, Split, save_dataset
+from abcore.devices import choose_device, describe_device
 from abcore.distillation import distill
 from abcore.events import EventReader, EventWriter, PhaseFinished
 from abcore.specs.architectures import ImageShape, ModelSpec, Normalization
@@ -24,7 +25,7 @@ from abcore.specs.reports import DatasetReport, SplitReport
 from abcore.specs.runs import DistillRun
 
 IMAGE = ImageShape(channels=3, height=32, width=32)
-NUM_IMAGES = {"train": 1024, "test": 128}
+NUM_IMAGES = {"cpu": {"train": 1024, "test": 128}, "cuda": {"train": 16384, "test": 2048}}
 NORMALIZATION = Normalization(mean=(0.5,) * 3, std=(0.25,) * 3)
 TEACHER = {"arch": "wide_resnet", "depth": 22, "width": 4}
 STUDENT = {"arch": "wide_resnet", "depth": 16, "width": 2}
@@ -33,10 +34,11 @@ EPOCHS = 2
 
 def measure(rounds: int) -> dict[str, Any]:
     """Time both jobs' transfer phases, `rounds` / 10 times (at least once)."""
+    device = choose_device()
     ratios, seconds = [], []
     for _ in range(max(1, rounds // 10)):
         with TemporaryDirectory() as folder:
-            inputs = _inputs(Path(folder))
+            inputs = _inputs(Path(folder), NUM_IMAGES[device.type])
             with _workspace(Path(folder), inputs, seed=0) as first:
                 cold = _transfer_seconds(first, seed=0)
                 with _workspace(Path(folder), inputs, seed=1) as second:
@@ -45,14 +47,14 @@ def measure(rounds: int) -> dict[str, Any]:
         seconds.append((cold, warm))
         ratios.append(warm / cold)
     return {
-        "setting": f"WRN-22-4 to WRN-16-2, {EPOCHS} epochs of {NUM_IMAGES['train']} images, a view each, "
-        f"{torch.get_num_threads()} threads, cpu",
-        "seconds": [[round(each, 1) for each in pair] for pair in seconds],
+        "setting": f"WRN-22-4 to WRN-16-2, {EPOCHS} epochs of {NUM_IMAGES[device.type]['train']} images, a view each, "
+        f"{describe_device(device)}",
+        "seconds": [[round(each, 2) for each in pair] for pair in seconds],
         "figures": {"second_job": round(statistics.median(ratios), 3)},
     }
 
 
-def _inputs(folder: Path) -> Path:
+def _inputs(folder: Path, num_images: dict[str, int]) -> Path:
     torch.manual_seed(0)
     inputs = folder / "inputs"
     inputs.mkdir()
@@ -61,7 +63,7 @@ def _inputs(folder: Path) -> Path:
             torch.randint(0, 256, (count, IMAGE.channels, IMAGE.height, IMAGE.width), dtype=torch.uint8),
             torch.randint(10, (count,)),
         )
-        for name, count in NUM_IMAGES.items()
+        for name, count in num_images.items()
     }
     report = DatasetReport(
         format="npz",

@@ -3,7 +3,7 @@
 Pixels cross to the device as bytes, a quarter of their float size; everything else happens there, a batch at a time.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,9 @@ from abcore.specs.architectures import Normalization
 from abcore.specs.recipes import Augmentation, num_batches
 
 EVALUATION_BATCH_SIZE = 256
+
+BYTES_AT_ONCE = 32 * 2**20
+"""Float images that a GPU is given in one go: it augments a thousand small ones as fast as Python tells it to."""
 
 
 class View(NamedTuple):
@@ -94,9 +97,15 @@ class Feed:
         """
         num_images = len(self._splits[view.split])
         order_N = torch.randperm(num_images, generator=torch.Generator().manual_seed(order_seed))
-        for step in range(start_step, num_batches(num_images, batch_size)):
-            index_B, part = share(order_N[step * batch_size : (step + 1) * batch_size])
-            yield self._batch(view, index_B)._replace(share=part)
+        steps = range(start_step, num_batches(num_images, batch_size))
+        together = self._batches_at_once(view.split, batch_size)
+        for first in range(0, len(steps), together):
+            parts = [
+                share(order_N[step * batch_size : (step + 1) * batch_size])
+                for step in steps[first : first + together]
+            ]
+            all_of_them = self._batch(view, torch.cat([index_B for index_B, _ in parts]))
+            yield from _cut(all_of_them, parts)
 
     def in_order(self, view: View, most_images: int | None = None) -> Iterator[Batch]:
         """Yield all images of a view in their split's order, or `most_images` of them evenly spread over it."""
@@ -106,6 +115,12 @@ class Feed:
             index_N = torch.arange(most_images) * num_images // most_images
         for index_B in torch.split(index_N, self.evaluation_batch_size):
             yield self._batch(view, index_B)
+
+    def _batches_at_once(self, split: str, batch_size: int) -> int:
+        if self._device.type == "cpu":
+            return 1
+        image_bytes = 4 * self._splits[split].images[0].numel()
+        return max(1, BYTES_AT_ONCE // (image_bytes * batch_size))
 
     def _batch(self, view: View, index_B: Tensor) -> Batch:
         split, device = self._splits[view.split], self._device
@@ -123,6 +138,14 @@ class Feed:
             )
         images_BCHW = self._normalise(images_BCHW).contiguous(memory_format=self._memory_format)
         return Batch(images_BCHW, labels_B, index_B, view)
+
+
+def _cut(batches: Batch, parts: Sequence[tuple[Tensor, float]]) -> Iterator[Batch]:
+    """One batch after the other, of those that were made together; `parts` are the indices and the share of each."""
+    sizes = [len(index_B) for index_B, _ in parts]
+    columns = (column.split(sizes) for column in (batches.images, batches.labels, batches.indices))
+    for (images, labels, indices), (_, share) in zip(zip(*columns, strict=True), parts, strict=True):
+        yield batches._replace(images=images, labels=labels, indices=indices, share=share)
 
 
 class _Normalise:

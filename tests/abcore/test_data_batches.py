@@ -182,6 +182,27 @@ def test_an_epoch_shows_each_image_once_and_drops_the_incomplete_batch() -> None
     assert num_batches(11, 4) == 2
 
 
+@pytest.mark.parametrize("together", [2, 3, 7])
+@pytest.mark.parametrize("start_step", [0, 2])
+def test_batches_that_are_made_together_are_those_made_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, together: int, start_step: int
+) -> None:
+    """As on a GPU; where several processes have a share of each, too."""
+    split = _split(23, channels=3)
+
+    def first_two(index_B: Tensor) -> tuple[Tensor, float]:
+        return index_B[:2], 0.5
+
+    order: dict[str, Any] = {"start_step": start_step, "share": first_two}
+    one_by_one = _batches(split, **order)
+    monkeypatch.setattr(Feed, "_batches_at_once", lambda *_: together)
+    for ours, theirs in zip(_batches(split, **order), one_by_one, strict=True):
+        assert torch.equal(ours.images, theirs.images)
+        assert torch.equal(ours.labels, theirs.labels)
+        assert torch.equal(ours.indices, theirs.indices)
+        assert (ours.view, ours.share) == (theirs.view, theirs.share)
+
+
 def test_a_split_smaller_than_a_batch_is_one_batch() -> None:
     ((images, labels, index, *_),) = _batches(_split(3), batch_size=64)
     assert images.shape == (3, 1, 6, 5)
