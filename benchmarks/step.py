@@ -1,9 +1,10 @@
 """One training step: ours with the teacher's answers cached and online, a plain transcription, and cross-entropy.
 
 Same networks, same images; all run in turn, round by round, so that a machine whose speed drifts slows them alike.
-Figures are medians of ratios within a round; on a GPU a round takes ten of each step, as training does. "Defaults" is how a run of the service would compute here: what
-`abcore.computation` chooses, by its own probe. Our steps are taken as the training loop takes them, on a GPU replayed;
-the plain ones (the transcription, and cross-entropy where it says so) as one would write them.
+Figures are medians of ratios within a round; on a GPU a round takes ten of each step, as training does. "Defaults" is
+how a run of the service would compute here: what `abcore.computation` chooses, by its own probe. Our steps are taken
+as the training loop takes them, on a GPU replayed; the plain ones (the transcription, and cross-entropy where it says
+so) as one would write them.
 """
 
 import math

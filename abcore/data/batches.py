@@ -143,7 +143,7 @@ class Feed:
 def _cut(batches: Batch, parts: Sequence[tuple[Tensor, float]]) -> Iterator[Batch]:
     """One batch after the other, of those that were made together; `parts` are the indices and the share of each."""
     sizes = [len(index_B) for index_B, _ in parts]
-    columns = (column.split(sizes) for column in (batches.images, batches.labels, batches.indices))
+    columns = (torch.split(column, sizes) for column in (batches.images, batches.labels, batches.indices))
     for (images, labels, indices), (_, share) in zip(zip(*columns, strict=True), parts, strict=True):
         yield batches._replace(images=images, labels=labels, indices=indices, share=share)
 
