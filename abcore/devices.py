@@ -1,7 +1,9 @@
-"""Where a run computes, and with which versions."""
+"""Where a run computes, and with which versions. `python -m abcore.devices`: whether torch can use a GPU here."""
 
 import os
 import platform
+import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -55,6 +57,30 @@ def processor(device: torch.device) -> str:
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {model}".strip()
 
 
+def gpu_is_passed_over(device: torch.device) -> bool:
+    """Whether `auto` came to the CPU, `device`, where a GPU was meant for this process."""
+    asked = os.environ.get("ABDISTILL_DEVICE", "auto")
+    return device.type == "cpu" and asked == "auto" and bool(os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def why_no_gpu() -> str | None:
+    """Return why torch cannot use the GPUs that this process was left, in a line of the driver's or torch's own words.
+
+    None where it can.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.zeros(1, device="cuda")
+    except (RuntimeError, AssertionError) as error:
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return None
+
+
 def versions() -> dict[str, str]:
     """Return the versions that decide which bits come out of a run."""
     return {"python": platform.python_version(), "torch": str(torch.__version__)}
+
+
+if __name__ == "__main__":
+    sys.exit(why_no_gpu())

@@ -8,7 +8,7 @@ import torch
 
 from abcore.caching import choose_answers
 from abcore.checkpoints import Checkpoints, Loaded
-from abcore.devices import choose_device, describe_device, versions
+from abcore.devices import choose_device, describe_device, gpu_is_passed_over, versions, why_no_gpu
 from abcore.events import AnswersWanted, EventWriter, Note, RunStarted
 from abcore.outcome import Trained
 from abcore.phases import build_phases
@@ -72,6 +72,9 @@ def train(
             computation=setup.computation,
         )
     )
+    if gpu_is_passed_over(device):
+        message = f"This worker has a GPU, and torch cannot use it ({why_no_gpu()}): training is on the CPU."
+        events.emit(Note(level="warning", code="device.no_gpu", message=message))
     for what in damaged:
         events.emit(_bad_checkpoint(what))
     choice = choose_answers(setup, 0 if earlier is None else _epochs_done(run.recipe, earlier))

@@ -66,13 +66,45 @@ TARGETS = (
     Target("tables", "claim", "a claim among them", most=1.3),
 )
 
+ON_A_GPU = """
+## On a GPU
+
+The same on an H200 (`python -m benchmarks step` there). Passes are replayed as CUDA graphs, which the service does by itself where it
+measures them to be faster ([decision 0013](decisions/0013-a-pass-is-recorded.md)); the written-out method and the plain step
+are not.
+
+"""
+GPU_TARGETS = (
+    Target(
+        "step-h200", "transcription_over_cached", "transfer step, the method written out, over ours", least=8
+    ),
+    Target("step-h200", "transcription_over_online", "the same, teacher asked at every step", least=2.2),
+    Target(
+        "step-h200",
+        "defaults_over_plain",
+        "transfer step, defaults, over its own step, plain float32",
+        most=0.6,
+    ),
+    Target(
+        "step-h200",
+        "cached_fp32",
+        "transfer step, cached, over the student's own step, float32, both replayed",
+        most=1.15,
+    ),
+    Target("step-h200", "finetune", "finetune step, kept logits, over a cross-entropy step", most=1.05),
+)
+
 
 def page() -> str:
     """The page's text: a row a figure, and where each was measured."""
     found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
-    table = "| figure | measured | target | | measurement |\n|---|---|---|---|---|\n"
-    table += "".join(t.row(found[t.measurement]["figures"][t.figure]) for t in TARGETS)
-    return HEAD + table + "".join(_section(name, result) for name, result in found.items())
+    sections = "".join(_section(name, result) for name, result in found.items())
+    return HEAD + _table(TARGETS, found) + ON_A_GPU + _table(GPU_TARGETS, found) + sections
+
+
+def _table(targets: tuple[Target, ...], found: dict[str, dict[str, Any]]) -> str:
+    rows = "".join(t.row(found[t.measurement]["figures"][t.figure]) for t in targets)
+    return "| figure | measured | target | | measurement |\n|---|---|---|---|---|\n" + rows
 
 
 def _section(name: str, result: dict[str, Any]) -> str:

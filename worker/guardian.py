@@ -4,7 +4,8 @@ import logging
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import abcore
@@ -12,6 +13,7 @@ import leash
 from store.models import Json
 from store.settings import Settings
 from worker.confinement import files_of
+from worker.rooms import TrainingRoom
 from worker.workspace import Workspace
 
 # -P: the workspace is the current folder, and what lies there must never be imported.
@@ -24,8 +26,9 @@ PYTHON_WITH_TORCH_BYTES = 8 * 2**30
 LARGEST_TEACHER_BYTES = 5 * 2**30  # of 2^30 parameters in float32, and their buffers
 HEADER_BYTES = 64 * 2**20
 CPU_SECONDS = 600
-DEVICES = Path("/dev")
 CPU_SECONDS_PER_GIB = 600  # of an upload: JPEGs of 50 million pixels, decoded to be shrunk
+
+DEVICES = Path("/dev")
 
 # What a child needs of the worker's environment. All else stays out: database, broker, keys, tokens of the host.
 _PASSED_ON = frozenset(
@@ -41,6 +44,7 @@ class Guardian:
 
     settings: Settings
     command: tuple[str, ...] = CHILD_COMMAND
+    training_room: TrainingRoom = field(default_factory=TrainingRoom)
 
     def start(self, workspace: Workspace, run: Json, slot: int, memory_halvings: int = 0) -> leash.Leashed:
         """Start the child for what `run.json` holds; its output goes to the workspace's log.
@@ -54,7 +58,8 @@ class Guardian:
             [*self.command, str(workspace.root)],
             self.environment(workspace, run["task"], slot, memory_halvings),
         )
-        return self._spawn(command, workspace, environment, self._limits(workspace, run), subprocess.DEVNULL)
+        limits = self._limits(workspace, run, environment)
+        return self._spawn(command, workspace, environment, limits, subprocess.DEVNULL)
 
     def start_waiting(self, workspace: Workspace, slot: int) -> leash.Leashed:
         """Start a child that gets ready for training, and begins when a line comes to its standard input.
@@ -65,7 +70,8 @@ class Guardian:
         command = [*self.command, "--warm", str(workspace.root)]
         run = {"task": "distill"}
         environment = self.environment(workspace, run["task"], slot, memory_halvings=0)
-        return self._spawn(command, workspace, environment, self._limits(workspace, run), subprocess.PIPE)
+        limits = self._limits(workspace, run, environment)
+        return self._spawn(command, workspace, environment, limits, subprocess.PIPE)
 
     def _spawn(
         self,
@@ -90,7 +96,7 @@ class Guardian:
             _say_once(what)
         return child
 
-    def _limits(self, workspace: Workspace, run: Json) -> leash.Limits:
+    def _limits(self, workspace: Workspace, run: Json, environment: Mapping[str, str]) -> leash.Limits:
         """Limits of a child. One that reads an untrusted upload gets no more than an honest one could need."""
         limits = leash.Limits(
             core_bytes=0,  # a core dump would hold teachers and images
@@ -100,7 +106,8 @@ class Guardian:
             files=files_of(workspace, self.settings, self.command),
         )
         if run["task"] in TRAINING:
-            return limits
+            wants_gpu = environment["ABDISTILL_DEVICE"] != "cpu" and _gpus()
+            return self.training_room.with_gpu(limits, environment, workspace.root) if wants_gpu else limits
         claimed = max((path.stat().st_size for path in workspace.inputs.iterdir()), default=0)
         decoded = int(run.get("max_bytes", 0))
         return replace(
