@@ -70,7 +70,7 @@ ON_A_GPU = """
 ## On a GPU
 
 The same on an H200 (`python -m benchmarks step` there). Passes are replayed as CUDA graphs, which the service does by itself where it
-measures them to be faster ([decision 0013](decisions/0013-a-pass-is-recorded.md)); the written-out method and the plain step
+measures them to be faster ([decision 0012](decisions/0012-a-pass-is-recorded.md)); the written-out method and the plain step
 are not.
 
 """
