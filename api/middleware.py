@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from abcore.specs.refusals import Problem
 from api.audit import AuditTrail
 from api.problems import Refused, fault
+from api.traces import Trace, trace_of
 
 MOST_JSON_BYTES = 2**20
 MOST_JSON_VALUES = 20_000
@@ -47,8 +48,8 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        request_id = given if _GIVEN_ID.fullmatch(given) else os.urandom(16).hex()
+        trace = trace_of(headers.get("traceparent", ""))
+        request_id = _request_id(headers.get("x-request-id", ""), trace)
         scope.setdefault("state", {})["request_id"] = request_id
         started = time.monotonic()
         status, location = 0, None
@@ -59,6 +60,8 @@ class Envelope:
                 status = message["status"]
                 location = Headers(raw=message.get("headers", [])).get("location")
                 told = [(b"x-request-id", request_id.encode()), *scope["state"].get("headers", ())]
+                if trace is not None:
+                    told.append((b"traceresponse", trace.traceresponse.encode()))
                 message["headers"] = _with_ours(message.get("headers", ()), told)
             await send(message)
 
@@ -76,7 +79,15 @@ class Envelope:
             # The path only: a query may one day hold what does not belong into a log.
             milliseconds = (time.monotonic() - started) * 1000
             path = scope["path"].encode("unicode_escape").decode()  # no line breaks of a caller's making
-            _log.info("%s %s %s %.0f ms %s", scope["method"], path, status, milliseconds, request_id)
+            place = request_id if trace is None else f"{request_id} trace {trace.trace_id} {trace.span_id}"
+            _log.info("%s %s %s %.0f ms %s", scope["method"], path, status, milliseconds, place)
+
+
+def _request_id(given: str, trace: Trace | None) -> str:
+    """The caller's, or that of his trace, or a new one."""
+    if _GIVEN_ID.fullmatch(given):
+        return given
+    return os.urandom(16).hex() if trace is None else trace.trace_id
 
 
 def _with_ours(
@@ -100,6 +111,9 @@ def cors(origins: str) -> dict[str, Any]:
             "If-None-Match",
             "Last-Event-ID",
             "Range",
+            "Traceparent",
+            "Tracestate",
+            "X-Request-ID",
         ],
         "expose_headers": [
             "ETag",
@@ -107,6 +121,7 @@ def cors(origins: str) -> dict[str, Any]:
             "RateLimit",
             "RateLimit-Policy",
             "Retry-After",
+            "Traceresponse",
             "X-Request-ID",
         ],
     }

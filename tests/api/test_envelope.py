@@ -54,6 +54,52 @@ def test_a_key_that_may_only_read_submits_nothing(service: Any, refusal: Refusal
     assert problem["allowed"] == ["submit", "admin"]
 
 
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+@pytest.mark.parametrize(
+    ("version", "rest", "flags"), [("00", "", "01"), ("00", "", "00"), ("cc", "-what-comes-later", "01")]
+)
+def test_a_request_of_a_trace_is_found_by_it(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture, version: str, rest: str, flags: str
+) -> None:
+    with caplog.at_level(logging.INFO):
+        answer = client.get(
+            "/v1/jobs/job_none", headers={"traceparent": f"{version}-{TRACE}-{PARENT}-{flags}{rest}"}
+        )
+    assert answer.headers["X-Request-ID"] == answer.json()["request_id"] == TRACE
+    ours = re.fullmatch(f"00-{TRACE}-([0-9a-f]{{16}})-{flags}", answer.headers["traceresponse"])
+    assert ours is not None
+    assert ours[1] != PARENT
+    assert f"trace {TRACE} {ours[1]}" in caplog.text
+
+
+def test_a_request_id_is_told_beside_its_trace(client: httpx.Client) -> None:
+    headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "X-Request-ID": "mine"}
+    answer = client.get("/v1/jobs/job_none", headers=headers)
+    assert answer.headers["X-Request-ID"] == "mine"
+    assert answer.headers["traceresponse"].startswith(f"00-{TRACE}-")
+
+
+@pytest.mark.parametrize(
+    "traceparent",
+    [
+        f"00-{TRACE}-{PARENT}-01-more",
+        f"ff-{TRACE}-{PARENT}-01",
+        f"00-{TRACE.upper()}-{PARENT}-01",
+        f"00-{'0' * 32}-{PARENT}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE[:-1]}-{PARENT}-01",
+        "",
+    ],
+)
+def test_what_is_no_traceparent_is_passed_over(client: httpx.Client, traceparent: str) -> None:
+    answer = client.get("/v1/jobs/job_none", headers={"traceparent": traceparent})
+    assert answer.status_code == 404
+    assert "traceresponse" not in answer.headers
+    assert answer.headers["X-Request-ID"].lower() != TRACE
+
+
 def test_a_request_keeps_the_id_that_its_sender_gave(client: httpx.Client) -> None:
     answer = client.get("/v1/jobs/job_none", headers={"X-Request-ID": "trace-17"})
     assert answer.headers["X-Request-ID"] == answer.json()["request_id"] == "trace-17"
