@@ -47,6 +47,7 @@ TARGETS = (
     Target(
         "reuse", "second_job", "second job, same teacher and data, transfer phase, over the first", most=0.45
     ),
+    Target("reuse", "second_machine", "the same on another machine, by way of the blob store", most=0.5),
     Target("requests", "get", "GET of a job, requests a second, over an empty handler's", least=0.5),
     Target("requests", "not_modified", "the same with If-None-Match", least=0.7),
     Target("requests", "p99_over_p50", "GET of a job, p99 over p50", most=10),
