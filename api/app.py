@@ -15,6 +15,7 @@ from api.describer import Describer
 from api.logs import show_logs
 from api.middleware import Envelope, cors
 from api.polls import AnswerPolls, Polls
+from api.predictor import Predictor
 from api.rates import RateLimiter
 from api.routes import (
     architectures,
@@ -33,6 +34,7 @@ from api.routes import (
     keys,
     logs,
     metrics,
+    predictions,
     problems,
     recipes,
     stream,
@@ -67,6 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             places=Places(settings.import_from),
             doorbell=Doorbell(settings.broker_url),
             describer=Describer(),
+            predictor=Predictor(settings),
             polls=polls,
             rates=RateLimiter(settings.key_requests) if settings.key_requests else None,
         )
@@ -84,6 +87,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             sweeper.close()
             trail.close()
             context.describer.close()
+            context.predictor.close()
             context.doorbell.close()
             context.db.dispose()
 
@@ -112,6 +116,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         metrics,
         logs,
         artifacts,
+        predictions,
         sweeps,
         compare,
         architectures,

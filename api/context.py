@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from api.describer import Describer
 from api.polls import Polls
+from api.predictor import Predictor
 from api.rates import RateLimiter
 from store.blobs import BlobStore
 from store.database import Database
@@ -25,6 +26,7 @@ class Context:
     places: Places
     doorbell: Doorbell
     describer: Describer
+    predictor: Predictor
     polls: Polls
     rates: RateLimiter | None
 

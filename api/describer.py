@@ -13,7 +13,7 @@ from abcore.specs.architectures import ModelSpec
 from abcore.specs.recipes import Recipe
 from abcore.specs.refusals import Problem, Refusal
 from abcore.specs.reports import DistillationPlan, ModelDescription
-from api.describing_process import DescriberUnavailable, DescribingProcess
+from api.asked_process import AskedProcess, TorchUnavailable
 
 NUM_PROCESSES = 2
 MOST_OPEN_QUESTIONS = 32
@@ -29,9 +29,9 @@ class Describer:
     """
 
     def __init__(self) -> None:
-        self._processes = [DescribingProcess() for _ in range(NUM_PROCESSES)]
+        self._processes = [AskedProcess("abcore.describe") for _ in range(NUM_PROCESSES)]
         # Last in, first out: the warm one is taken before the one that would have to be started.
-        self._free: queue.LifoQueue[DescribingProcess] = queue.LifoQueue()
+        self._free: queue.LifoQueue[AskedProcess] = queue.LifoQueue()
         for process in self._processes:
             self._free.put(process)
         self._threads = ThreadPoolExecutor(NUM_PROCESSES, thread_name_prefix="describer")
@@ -62,7 +62,7 @@ class Describer:
 
         Raises:
             Refusal: it cannot be built.
-            DescriberUnavailable
+            TorchUnavailable
         """
         answer = await self._ask({"op": "describe", "model": model.model_dump(mode="json")})
         return ModelDescription.model_validate(answer)
@@ -72,7 +72,7 @@ class Describer:
 
         Raises:
             Refusal: it could not work.
-            DescriberUnavailable
+            TorchUnavailable
         """
         parts = {"student": student, "teacher": teacher, "recipe": recipe}
         question = {name: part.model_dump(mode="json") for name, part in parts.items()}
@@ -83,7 +83,7 @@ class Describer:
         task = self._open.get(line)
         if task is None:
             if len(self._open) >= MOST_OPEN_QUESTIONS:
-                raise DescriberUnavailable("Too many networks wait to be described; ask again in a moment.")
+                raise TorchUnavailable("Too many networks wait to be described; ask again in a moment.")
             task = self._open[line] = asyncio.create_task(self._answer(line))
         answer = await asyncio.shield(task)  # one who goes away must not take the answer from the others
         if "refused" in answer:
@@ -110,7 +110,7 @@ class Describer:
     def _warm_up(self) -> None:
         process = self._free.get()
         try:
-            with suppress(DescriberUnavailable):  # it has said so in the log; the first question tries again
+            with suppress(TorchUnavailable):  # it has said so in the log; the first question tries again
                 process.start()
         finally:
             self._free.put(process)

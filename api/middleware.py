@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from abcore.specs.refusals import Problem
 from api.audit import AuditTrail
 from api.problems import Refused, fault
+from api.schemas.predictions import MOST_BODY_BYTES
 from api.traces import Trace, trace_of
 
 MOST_JSON_BYTES = 2**20
@@ -30,6 +31,7 @@ _UNLESS_GIVEN = (
     (b"cache-control", b"no-store"),
 )
 _FILE_PATH = re.compile(r".*/(content|parts/[^/]+)")
+_IMAGES_PATH = re.compile(r"/v1/jobs/[^/]+/predictions")
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _log = logging.getLogger("api.access")
 
@@ -67,7 +69,8 @@ class Envelope:
 
         is_upload = scope["method"] == "PUT" and _FILE_PATH.fullmatch(scope["path"]) is not None
         timely = _timely(receive, self._seconds, is_upload=is_upload)
-        limited = timely if is_upload else _limited(timely, headers.get("content-length", ""))
+        most = MOST_BODY_BYTES if _IMAGES_PATH.fullmatch(scope["path"]) else MOST_JSON_BYTES
+        limited = timely if is_upload else _limited(timely, headers.get("content-length", ""), most)
         try:
             await self._app(scope, limited, send_with_headers)
         except Exception as error:
@@ -160,17 +163,17 @@ def _too_slow(seconds: float) -> Refused:
     )
 
 
-def _limited(receive: Receive, content_length: str) -> Receive:
+def _limited(receive: Receive, content_length: str, most: int) -> Receive:
     announced = int(content_length[:20]) if content_length.isdecimal() else 0
     seen = commas = 0
 
     async def limited() -> Message:
         nonlocal seen, commas
-        message = await receive() if announced <= MOST_JSON_BYTES else {}
+        message = await receive() if announced <= most else {}
         seen += len(message.get("body", b""))
         commas += message.get("body", b"").count(b",")
-        if max(seen, announced) > MOST_JSON_BYTES:
-            raise _too_large(max(seen, announced), MOST_JSON_BYTES, "bytes")
+        if max(seen, announced) > most:
+            raise _too_large(max(seen, announced), most, "bytes")
         if commas > MOST_JSON_VALUES:
             raise _too_large(commas, MOST_JSON_VALUES, "values")
         return message

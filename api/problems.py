@@ -13,7 +13,7 @@ from starlette.routing import Match
 
 from abcore.specs.codes import CODES
 from abcore.specs.refusals import Problem, Refusal
-from api.describing_process import DescriberUnavailable
+from api.asked_process import TorchUnavailable
 from api.problem_types import TYPES, uri
 from api.schemas.base import ProblemDocument
 from api.validation import MOST_PROBLEMS, problems_of
@@ -39,7 +39,7 @@ TABLE: dict[type[Exception], str | None] = {
     errors.Conflict: "path",
     errors.BlobMissing: "path",
     errors.BlobsUnusable: None,
-    DescriberUnavailable: None,
+    TorchUnavailable: None,
 }
 # What Starlette raises by itself.
 HTTP_CODES = {404: "request.not_found", 405: "request.method_not_allowed"}
@@ -78,7 +78,7 @@ def install(app: FastAPI) -> None:
 
     async def tabled(request: Request, error: Exception) -> Response:
         where = next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
-        assert isinstance(error, errors.StoreError | DescriberUnavailable)
+        assert isinstance(error, errors.StoreError | TorchUnavailable)
         problem = Problem(code=error.code, message=str(error), where=where)
         if isinstance(error, errors.UnknownUpload):
             problem = problem.model_copy(update={"value": error.upload_id})

@@ -30,7 +30,7 @@ async def prepare_job(
 
     Raises:
         Refused: 422 with each thing that is wrong; 409 if the teacher or the dataset is not ready.
-        DescriberUnavailable
+        TorchUnavailable
     """
     dataset, teacher = await run_in_threadpool(_inputs, context, project_id, body)
     report = DatasetReport.model_validate(dataset.report)

@@ -43,7 +43,7 @@ async def prepare_sweep(context: Context, project_id: str, body: SweepCreate) ->
 
     Raises:
         Refused: 422 with each thing that is wrong, in whichever job; 409 a teacher or dataset is not ready.
-        DescriberUnavailable
+        TorchUnavailable
     """
     combinations = _combinations(body)
     view_seed = _shared_view_seed(body, combinations)

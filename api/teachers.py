@@ -25,7 +25,7 @@ async def prepare_training(
 
     Raises:
         Refused: 422 with what is wrong; 409 if the dataset is not ready.
-        DescriberUnavailable
+        TorchUnavailable
     """
     dataset = await run_in_threadpool(ready_dataset, context, project_id, body.dataset)
     if body.recipe.needs_teacher:

@@ -77,7 +77,7 @@ class Feed:
         self.evaluation_batch_size = evaluation_batch_size
         self._splits = splits
         self._device = device
-        self._normalise = _Normalise(normalization, device)
+        self._normalise = Normalise(normalization, device)
         self._augmentation = augmentation
         self._view_seed = view_seed
         self._memory_format = memory_format
@@ -148,7 +148,7 @@ def _cut(batches: Batch, parts: Sequence[tuple[Tensor, float]]) -> Iterator[Batc
         yield batches._replace(images=images, labels=labels, indices=indices, share=share)
 
 
-class _Normalise:
+class Normalise:
     """uint8 -> float32: `(pixel / 255 - mean) / std`, as one multiplication and one addition."""
 
     def __init__(self, normalization: Normalization, device: torch.device) -> None:

@@ -39,6 +39,7 @@ from abdistill.models import (
     Waiting,
 )
 from abdistill.news import Update
+from abdistill.predictions import PredictedClass, Prediction, Predictions
 
 __all__ = [
     "AbdistillError",
@@ -66,6 +67,9 @@ __all__ = [
     "Metric",
     "NotFound",
     "Page",
+    "PredictedClass",
+    "Prediction",
+    "Predictions",
     "QuotaExceeded",
     "RateLimited",
     "Rejected",

@@ -2,6 +2,7 @@
 
 import os
 import uuid
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from abdistill.downloads import fetch_file
 from abdistill.errors import ConfigurationError
 from abdistill.models import Artifact, Job, Page, Preset
 from abdistill.news import JobNews
+from abdistill.predictions import Predictions
 from abdistill.uploads import Progress
 
 
@@ -180,6 +182,23 @@ class Jobs(JobNews):
     def delete(self, job_id: str) -> None:
         """Delete a job that has ended, with all that it left. Raises Conflict where it has not."""
         self._transport.request("DELETE", f"/v1/jobs/{job_id}")
+
+    def predict(
+        self, job_id: str, images: Sequence[bytes | str | os.PathLike[str]], *, top: int = 5
+    ) -> Predictions:
+        """Show up to 16 image files, or their bytes, to the student of a job that has succeeded: 16 MiB in base64.
+
+        Raises:
+            ConfigurationError: a file cannot be read.
+            Conflict: the job has not succeeded. Invalid: an image cannot be decoded.
+        """
+        try:
+            contents = [each if isinstance(each, bytes) else Path(each).read_bytes() for each in images]
+        except OSError as error:
+            raise ConfigurationError(f"cannot read {error.filename}: {error.strerror}") from error
+        body = {"images": [b64encode(content).decode() for content in contents], "top": top}
+        response = self._transport.request("POST", f"/v1/jobs/{job_id}/predictions", json=body)
+        return Predictions.model_validate_json(response.content)
 
     def _act(self, job_id: str, action: str) -> Job:
         return Job.model_validate_json(self._transport.request("POST", f"/v1/jobs/{job_id}/{action}").content)

@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from abcore.specs.architectures import ModelSpec
-from api import describer, describing_process
+from api import asked_process, describer
+from api.asked_process import TorchUnavailable
 from api.describer import Describer
-from api.describing_process import DescriberUnavailable
 
 MODEL: dict[str, Any] = {
     "architecture": {"arch": "wide_resnet", "depth": 16, "width": 2},
@@ -82,11 +82,11 @@ def test_a_child_that_dies_over_a_question_is_asked_anew_and_one_that_hangs_is_k
             assert (await frozen).spec.num_classes == 11
 
             (second,) = asked.pids
-            monkeypatch.setattr(describing_process, "ANSWER_SECONDS", 0.2)
+            monkeypatch.setattr(asked_process, "ANSWER_SECONDS", 0.2)
             os.kill(second, signal.SIGSTOP)
-            with pytest.raises(DescriberUnavailable, match="longer than"):
+            with pytest.raises(TorchUnavailable, match="longer than"):
                 await asked.describe(model(12))
-            monkeypatch.setattr(describing_process, "ANSWER_SECONDS", 60.0)
+            monkeypatch.setattr(asked_process, "ANSWER_SECONDS", 60.0)
             assert second not in asked.pids
             assert (await asked.describe(model(12))).spec.num_classes == 12
 
@@ -101,7 +101,7 @@ def test_the_queue_is_bounded_and_the_same_question_is_asked_once(monkeypatch: p
             same = [asyncio.create_task(asked.describe(model())) for _ in range(50)]
             other = asyncio.create_task(asked.describe(model(11)))
             await asyncio.sleep(0)
-            with pytest.raises(DescriberUnavailable, match="Too many"):
+            with pytest.raises(TorchUnavailable, match="Too many"):
                 await asked.describe(model(12))
             answers = await asyncio.gather(*same)
             assert {one.num_parameters for one in answers} == {691_674}

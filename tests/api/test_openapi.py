@@ -14,6 +14,7 @@ from api.schemas.evaluations import EvaluationCreate
 from api.schemas.jobs import JobClone, JobCreate, JobUpdate
 from api.schemas.keys import KeyCreate, KeyRotate
 from api.schemas.part_uploads import ContentChoice, UploadComplete, UploadCreate
+from api.schemas.predictions import PredictionCreate
 from api.schemas.sweeps import SweepCreate
 from api.schemas.uploads import DatasetCreate, TeacherCombine, TeacherCreate, TeacherTrain
 from api.schemas.webhooks import SecretRotate, WebhookCreate, WebhookUpdate
@@ -32,6 +33,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "choose_dataset_content": ContentChoice,
     "create_job": JobCreate,
     "estimate_job": JobCreate,
+    "predict": PredictionCreate,
     "update_job": JobUpdate,
     "clone_job": JobClone,
     "create_sweep": SweepCreate,

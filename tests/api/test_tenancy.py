@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from plugins.students import student_file
 
 from store import keys
 from store.keys import SCOPES, create_key, revoke_key, rotate_key
@@ -24,7 +25,7 @@ Refusal = Callable[..., dict[str, Any]]
 World = dict[str, Any]
 SHARED = {"list_architectures", "describe_architecture", "list_recipes", "get_recipe"}
 """The same for every project."""
-HARMLESS = {"estimate_job", "describe_architecture"}
+HARMLESS = {"estimate_job", "describe_architecture", "predict"}
 """Ask by POST, and change nothing."""
 NOT_SHOWN = {"stream_job", "compare_jobs", "download_dataset_samples", "list_keys", "list_audit"}
 """Do not end, need more, or tell when keys were used, and for what."""
@@ -78,7 +79,7 @@ def world(service: Any) -> World:
     """One object of every kind, by the names that paths give their ids."""
     job = service.submit()
     lease = service.claim()
-    service.succeed(lease, [service.file(lease, "student.safetensors", b"student")])
+    service.succeed(lease, [service.file(lease, "student.safetensors", student_file())])
     teacher = service.ready("teacher")
     body = {"dataset": job["dataset"]}
     evaluation = service.client.post(f"/v1/teachers/{teacher}/evaluations", json=body).json()["id"]

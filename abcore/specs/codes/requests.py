@@ -181,6 +181,20 @@ REQUESTS: dict[str, Code] = {
         "conflict",
     ),
     "job.not_deletable": Code("The job has not ended.", "Cancel it first, or wait for its end.", "conflict"),
+    "job.not_succeeded": Code(
+        "The job has not succeeded, so there is no student.",
+        "Wait for its end: `GET /v1/jobs/{id}?wait=30`, `/stream`, or a webhook.",
+        "conflict",
+    ),
+    "job.student_too_large": Code(
+        "The student is larger than what the service itself runs.",
+        "Download it and run it yourself.",
+        "conflict",
+    ),
+    "image.unreadable": Code(
+        "An image file cannot be decoded.",
+        "`where` says which; send it as PNG or JPEG with 8 bits a channel.",
+    ),
     "idempotency.conflict": Code(
         "This Idempotency-Key came before with another body.",
         "Use a new key for a new request.",

@@ -4,7 +4,7 @@
 - `uploads`     teachers and datasets         `jobs`      submit, presets, list, show, watch, cancel; download
 - `news`        events, metrics, follow; logs `sweeps`    sweeps and comparisons
 - `webhooks`    who is told of what happens   `usage`     what a project has, and may have
-- `keys`        who may ask
+- `keys`        who may ask                   `predictions`   images shown to a student
 - `parsing`     words into specs              `rendering`, `transfers`, `watching`   answers and progress on a terminal
 """
 
@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from abdistill.cli import jobs, keys, news, sweeps, uploads, usage, webhooks
+from abdistill.cli import jobs, keys, news, predictions, sweeps, uploads, usage, webhooks
 from abdistill.cli.session import EXIT_CODES, App, out
 from abdistill.client import DEFAULT_URL
 
@@ -34,6 +34,7 @@ app.add_typer(sweeps.sweeps, name="sweeps")
 app.add_typer(webhooks.webhooks, name="webhooks")
 app.add_typer(keys.keys, name="keys")
 app.command("download")(jobs.download)
+app.command("predict")(predictions.predict)
 app.command("logs")(news.logs)
 app.command("compare")(sweeps.compare)
 app.command("usage")(usage.usage)

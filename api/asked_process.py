@@ -1,10 +1,11 @@
-"""One `python -m abcore.describe`: started when it is needed, again when it has died, killed when it takes too long."""
+"""A process that knows torch: started when it is needed, again when it has died, killed when it takes too long."""
 
 import json
 import logging
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -15,8 +16,8 @@ START_SECONDS = 120.0
 _log = logging.getLogger(__name__)
 
 
-class DescriberUnavailable(Exception):
-    """The process that answers questions about networks does not answer; ask again in a moment."""
+class TorchUnavailable(Exception):
+    """The process that answers this does not answer; ask again in a moment."""
 
     code = "unavailable"
 
@@ -28,10 +29,18 @@ class _Died(Exception):
     """The process ended over a question, or before it."""
 
 
-class DescribingProcess:
-    """One question at a time, each a line of JSON. The process ends with this one, on its leash."""
+class AskedProcess:
+    """One question at a time, each a line of JSON. The process ends with this one, on its leash.
 
-    def __init__(self) -> None:
+    It is `python -m MODULE`. Its first line says that it is ready; after that it answers each line with one.
+    """
+
+    def __init__(
+        self, module: str, environment: Mapping[str, str] | None = None, limits: leash.Limits | None = None
+    ) -> None:
+        self._module = module
+        self._environment = environment
+        self._limits = limits
         self._process: leash.Leashed | None = None
         self._warm = False
         self._closed = False
@@ -53,14 +62,14 @@ class DescribingProcess:
         """Start the process if it does not run, and wait until it is warm.
 
         Raises:
-            DescriberUnavailable
+            TorchUnavailable
         """
         with self._turn:
             try:
                 self._running()
             except (_Died, OSError) as error:
-                _log.warning("the describer did not start: %s", error)
-                raise DescriberUnavailable from error
+                _log.warning("%s did not start: %s", self._module, error)
+                raise TorchUnavailable from error
 
     def exchange(self, line: str) -> dict[str, Any]:
         """Return the answer to a question.
@@ -69,17 +78,17 @@ class DescribingProcess:
         fault. One that takes too long is killed, and the question is not asked again.
 
         Raises:
-            DescriberUnavailable
+            TorchUnavailable
         """
         with self._turn:
             for last_try in (False, True):
                 try:
                     return self._ask(self._running(), line)
                 except (_Died, OSError, ValueError) as error:
-                    _log.warning("the describer was lost: %s", error)
+                    _log.warning("%s was lost: %s", self._module, error)
                     self._drop()
                     if last_try:
-                        raise DescriberUnavailable from error
+                        raise TorchUnavailable from error
         raise AssertionError("the last try returns or raises")
 
     def close(self) -> None:
@@ -99,7 +108,9 @@ class DescribingProcess:
             if self._closed:
                 raise _Died("the service is stopping")
             process = self._process = leash.spawn(
-                [sys.executable, "-P", "-m", "abcore.describe"],
+                [sys.executable, "-P", "-m", self._module],
+                env=self._environment,
+                limits=self._limits,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 grace_seconds=0.0,
@@ -117,11 +128,9 @@ class DescribingProcess:
         process.stdin.flush()
         answer, too_slow = _read_line(process, ANSWER_SECONDS)
         if too_slow:
-            _log.warning("a question took longer than %.0f s: %s", ANSWER_SECONDS, line)
+            _log.warning("a question took %s longer than %.0f s: %.500s", self._module, ANSWER_SECONDS, line)
             self._drop()
-            raise DescriberUnavailable(
-                f"It took longer than {ANSWER_SECONDS:.0f} s to describe this network."
-            )
+            raise TorchUnavailable(f"It took longer than {ANSWER_SECONDS:.0f} s to answer this.")
         if not answer:
             raise _Died(f"it ended with code {process.wait()}")
         parsed: dict[str, Any] = json.loads(answer)
