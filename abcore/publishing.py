@@ -16,13 +16,14 @@ from abcore.export.finished import FinishedStudent
 from abcore.latency import BATCH_SIZES, Contender, measure_latency
 from abcore.outcome import Outcome, Trained, curves, figures, measure_outcome
 from abcore.reporting.manifest import make_manifest
+from abcore.reporting.page import model_card, report_page
 from abcore.specs.complete_report import CompleteReport
 from abcore.specs.reports import DistillReport, Latency, OutputFile
 from abcore.specs.runs import RunResult
 
 
 def leave_outputs(trained: Trained, workspace: Path, events: EventWriter) -> RunResult:
-    """Measure the student, write it in all formats that were asked for, and write report and manifest.
+    """Measure the student, write it in all formats that were asked for, and write what is told of it.
 
     Raises:
         Stopped: the run was asked to stop.
@@ -42,6 +43,8 @@ def leave_outputs(trained: Trained, workspace: Path, events: EventWriter) -> Run
     told: tuple[tuple[str, OutputKind, str, str], ...] = (
         ("report.json", "report", "application/json", complete.model_dump_json(indent=2) + "\n"),
         ("manifest.json", "manifest", "application/json", manifest.model_dump_json(indent=2) + "\n"),
+        ("report.html", "report", "text/html; charset=utf-8", report_page(complete)),
+        ("README.md", "card", "text/markdown; charset=utf-8", model_card(complete)),
     )
     files += [_write(outputs / name, kind, media_type, text) for name, kind, media_type, text in told]
     return RunResult(report=report, files=tuple(files))

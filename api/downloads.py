@@ -22,6 +22,9 @@ _RANGE = re.compile(r"bytes=([0-9]{0,100})-([0-9]{0,100})", re.IGNORECASE)
 _ASCII = re.compile(r"[A-Za-z0-9._-]+")
 _OWN_CONDITIONS = frozenset({"if-match", "if-none-match", "if-range"})
 
+_OF_PAGES = "sandbox; default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+"""A page that a job left shows its own style and does nothing, should a browser show it in spite of its disposition."""
+
 LINK_FROM_BYTES = 2**20
 """Smaller files come at once: a second request would take longer."""
 
@@ -85,6 +88,8 @@ def send(request: Request, file: Download) -> Response:
         "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(file.sha256)).decode()}:",
         "Content-Disposition": _disposition(file.name),
     }
+    if file.media_type.startswith("text/html"):
+        headers["Content-Security-Policy"] = _OF_PAGES
     if_match = request.headers.get("if-match")
     if if_match is not None and not means(if_match, etag):
         raise _another_file(if_match, etag)

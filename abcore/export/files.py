@@ -10,7 +10,7 @@ from safetensors.torch import save
 
 from abcore.specs.reports import OutputFile
 
-OutputKind = Literal["student", "report", "manifest", "teacher", "dataset", "samples", "log"]
+OutputKind = Literal["student", "report", "manifest", "card", "teacher", "dataset", "samples", "log"]
 
 _LENGTH_BYTES = 8
 

@@ -183,7 +183,7 @@ class OutputFile(Spec):
     """A file that a run leaves in `outputs/`, to be published."""
 
     name: str = Field(description="File name; also its name as an artifact.")
-    kind: Literal["student", "report", "manifest", "teacher", "dataset", "samples", "log"]
+    kind: Literal["student", "report", "manifest", "card", "teacher", "dataset", "samples", "log"]
     media_type: str
     size_bytes: int
     sha256: str

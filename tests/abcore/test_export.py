@@ -57,6 +57,8 @@ def test_the_result_lists_the_files_as_they_are(make_bench: MakeBench) -> None:
         ("student.safetensors", "student"),
         ("report.json", "report"),
         ("manifest.json", "manifest"),
+        ("report.html", "report"),
+        ("README.md", "card"),
     ]
     for file in result.files:
         content = (outputs / file.name).read_bytes()

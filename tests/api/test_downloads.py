@@ -152,6 +152,19 @@ def test_an_empty_file_has_no_range(service: Any, refusal: Refusal) -> None:
     assert answer.headers["Content-Range"] == "bytes */0"
 
 
+def test_a_page_is_a_file_and_does_nothing_where_it_is_shown_all_the_same(service: Any) -> None:
+    id_ = service.submit()["id"]
+    lease = service.claim()
+    page = service.file(lease, "report.html", b"<p>report</p>", "report")
+    service.succeed(lease, [page._replace(media_type="text/html; charset=utf-8")])
+    answer = service.client.get(f"/v1/jobs/{id_}/artifacts/report.html")
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert answer.headers["Content-Disposition"].startswith("attachment;")
+    policy = answer.headers["Content-Security-Policy"].split("; ")
+    assert {"sandbox", "default-src 'none'"} <= set(policy)
+    assert not [rule for rule in policy if "script" in rule or "allow" in rule]
+
+
 def test_a_download_that_is_cut_ten_times_adds_up_to_the_file(client: httpx.Client, path: str) -> None:
     etag = client.head(path).headers["ETag"]
     arrived = b""
