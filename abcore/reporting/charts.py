@@ -21,7 +21,7 @@ class Line(NamedTuple):
 
 
 def line_chart(lines: Sequence[Line], *, y_label: str) -> Markup:
-    """Draw up to eight lines over one axis of steps, with a legend below it. Values that are not finite are left out."""
+    """Draw up to eight lines over one axis of steps, with a legend below. Values that are not finite are left out."""
     points = [[(x, y) for x, y in zip(*line[1:], strict=True) if math.isfinite(y)] for line in lines]
     drawn = [(line, line_points) for line, line_points in zip(lines, points, strict=True) if line_points]
     if not drawn:
