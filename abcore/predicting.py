@@ -9,10 +9,7 @@ network, no secret, and no file but the students.
 """
 
 import base64
-import contextlib
 import json
-import sys
-import traceback
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +20,7 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from abcore.answering import serve
 from abcore.architectures import build_model
 from abcore.data.batches import Normalise
 from abcore.ingest.images import BrokenImage, Pixels, decode, resize
@@ -117,29 +115,12 @@ def _fit(pixels: Pixels, height: int, width: int) -> Pixels:
     return scaled.reshape(height, width, pixels.shape[2])
 
 
-def answer(line: str) -> dict[str, Any]:
-    """Answer one line. Never raises: the next has nothing to do with this one."""
-    try:
-        asked = json.loads(line)
-        images = [base64.b64decode(image) for image in asked["images"]]
-        return {"ok": predict(load_student(Path(asked["student"])), images, asked["top"])}
-    except Refusal as refusal:
-        return {"refused": refusal.problem.model_dump(mode="json")}
-    except Exception as error:
-        traceback.print_exc()
-        return {"error": f"{type(error).__name__}: {error}"}
-
-
-def main() -> None:
-    """Serve standard input to its end."""
-    answers = sys.stdout
-    with contextlib.redirect_stdout(
-        sys.stderr
-    ):  # whatever a library prints must not come between the answers
-        print(json.dumps({"ready": True}), file=answers, flush=True)
-        for line in sys.stdin:
-            print(json.dumps(answer(line)), file=answers, flush=True)
+def answer(line: str) -> list[list[dict[str, Any]]]:
+    """Answer one line, as this module's docstring says. Raises as `predict`."""
+    asked = json.loads(line)
+    images = [base64.b64decode(image) for image in asked["images"]]
+    return predict(load_student(Path(asked["student"])), images, asked["top"])
 
 
 if __name__ == "__main__":
-    main()
+    serve(answer)

@@ -7,19 +7,15 @@ A request that cannot be met is answered `{"refused": Problem}`, one that is not
 `{"error": "..."}`. The first line, `{"ready": true}`, says that torch is loaded and warm.
 """
 
-import contextlib
-import json
-import sys
-import traceback
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from abcore.answering import serve
 from abcore.describe import describe_model, plan_distillation
 from abcore.specs.architectures import ModelSpec
 from abcore.specs.base import Spec
 from abcore.specs.recipes import Recipe
-from abcore.specs.refusals import Refusal
 
 
 class DescribeRequest(Spec):
@@ -46,33 +42,19 @@ _WARMING_UP = """{"op": "describe", "model": {"architecture": {"arch": "torchvis
 
 
 def answer(line: str) -> dict[str, Any]:
-    """Answer one request line. Never raises: the next request has nothing to do with this one."""
-    try:
-        request = _REQUEST.validate_json(line)
-        match request:
-            case DescribeRequest():
-                return {"ok": describe_model(request.model).model_dump(mode="json")}
-            case PlanRequest():
-                plan = plan_distillation(request.student, request.teacher, request.recipe)
-                return {"ok": plan.model_dump(mode="json")}
-    except Refusal as refusal:
-        return {"refused": refusal.problem.model_dump(mode="json")}
-    except Exception as error:
-        traceback.print_exc()
-        return {"error": f"{type(error).__name__}: {error}"}
+    """Answer one request line.
 
-
-def main() -> None:
-    """Serve standard input to its end."""
-    answers = sys.stdout
-    with contextlib.redirect_stdout(
-        sys.stderr
-    ):  # whatever a library prints must not come between the answers
-        answer(_WARMING_UP)
-        print(json.dumps({"ready": True}), file=answers, flush=True)
-        for line in sys.stdin:
-            print(json.dumps(answer(line)), file=answers, flush=True)
+    Raises:
+        Refusal: the network cannot be built, or the distillation could not work.
+    """
+    request = _REQUEST.validate_json(line)
+    match request:
+        case DescribeRequest():
+            return describe_model(request.model).model_dump(mode="json")
+        case PlanRequest():
+            plan = plan_distillation(request.student, request.teacher, request.recipe)
+            return plan.model_dump(mode="json")
 
 
 if __name__ == "__main__":
-    main()
+    serve(answer, warm_up=lambda: answer(_WARMING_UP))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from abdistill.models import Page
+from abdistill.paging import every
 from abdistill.reports import Answer
 from abdistill.transport import Transport
 
@@ -55,9 +56,4 @@ class Audit:
 
     def __iter__(self) -> Iterator[AuditEntry]:
         """All, newest first, page by page."""
-        page = self.list(limit=100)
-        while True:
-            yield from page.data
-            if not page.next_cursor:
-                return
-            page = self.list(limit=100, cursor=page.next_cursor)
+        return every(lambda cursor: self.list(limit=100, cursor=cursor))

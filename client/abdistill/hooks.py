@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from abdistill.models import Page
+from abdistill.paging import every
 from abdistill.reports import Answer
 from abdistill.transport import Transport
 
@@ -72,12 +73,7 @@ class Webhooks:
 
     def __iter__(self) -> Iterator[Webhook]:
         """All, newest first, page by page."""
-        page = self.list(limit=100)
-        while True:
-            yield from page.data
-            if not page.next_cursor:
-                return
-            page = self.list(limit=100, cursor=page.next_cursor)
+        return every(lambda cursor: self.list(limit=100, cursor=cursor))
 
     def update(
         self,

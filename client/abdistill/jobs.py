@@ -12,6 +12,7 @@ from abdistill.downloads import fetch_file
 from abdistill.errors import ConfigurationError
 from abdistill.models import Artifact, Job, Page, Preset
 from abdistill.news import JobNews
+from abdistill.paging import every
 from abdistill.predictions import Predictions
 from abdistill.uploads import Progress
 
@@ -138,12 +139,7 @@ class Jobs(JobNews):
 
     def all(self, **shown: Any) -> Iterator[Job]:
         """All jobs that `list` would show, page by page."""
-        page = self.list(**shown, limit=100)
-        while True:
-            yield from page.data
-            if not page.next_cursor:
-                return
-            page = self.list(**shown, limit=100, cursor=page.next_cursor)
+        return every(lambda cursor: self.list(**shown, limit=100, cursor=cursor))
 
     def cancel(self, job_id: str) -> Job:
         """Ask for the end of a job: at once where it is queued, within seconds where it runs.

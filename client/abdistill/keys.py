@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from abdistill.models import Page
+from abdistill.paging import every
 from abdistill.reports import Answer
 from abdistill.transport import Transport
 
@@ -51,12 +52,7 @@ class Keys:
 
     def __iter__(self) -> Iterator[Key]:
         """All, newest first, page by page."""
-        page = self.list(limit=100)
-        while True:
-            yield from page.data
-            if not page.next_cursor:
-                return
-            page = self.list(limit=100, cursor=page.next_cursor)
+        return every(lambda cursor: self.list(limit=100, cursor=cursor))
 
     def revoke(self, key_id: str) -> None:
         """Make one worthless from the next request on. Raises NotFound; Conflict for the last with `admin`."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from abdistill.errors import JobCancelled, JobFailed, Timeout
 from abdistill.models import Event, Job, LogPart, Metric, Page
+from abdistill.paging import every
 from abdistill.streams import read_stream
 from abdistill.transport import Transport
 
@@ -149,14 +150,8 @@ class JobNews:
             time.sleep(poll_seconds)
 
     def _newest_metrics(self, job_id: str) -> tuple[Metric, ...]:
-        newest: dict[tuple[str, str], Metric] = {}
-        cursor: str | None = None
-        while True:
-            page = self.metrics(job_id, cursor=cursor)
-            newest |= {(metric.phase, metric.name): metric for metric in page.data}
-            cursor = page.next_cursor
-            if cursor is None:
-                return tuple(newest.values())
+        metrics = every(lambda cursor: self.metrics(job_id, cursor=cursor))
+        return tuple({(metric.phase, metric.name): metric for metric in metrics}.values())
 
     def wait(self, job_id: str, *, timeout_seconds: float | None = None, poll_seconds: float = 1.0) -> Job:
         """Return the job when it has succeeded.

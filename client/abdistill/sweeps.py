@@ -8,6 +8,7 @@ from typing import Any
 from abdistill.comparisons import Sweep
 from abdistill.errors import Timeout
 from abdistill.models import Page
+from abdistill.paging import every
 from abdistill.transport import Transport
 
 _PATH = "/v1/sweeps"
@@ -60,12 +61,7 @@ class Sweeps:
 
     def __iter__(self) -> Iterator[Sweep]:
         """All, newest first, page by page."""
-        page = self.list(limit=100)
-        while True:
-            yield from page.data
-            if not page.next_cursor:
-                return
-            page = self.list(limit=100, cursor=page.next_cursor)
+        return every(lambda cursor: self.list(limit=100, cursor=cursor))
 
     def wait(
         self, sweep_id: str, *, timeout_seconds: float | None = None, poll_seconds: float = 2.0

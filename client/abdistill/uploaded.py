@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from abdistill import parts
 from abdistill.errors import Rejected, Timeout
 from abdistill.models import Dataset, Evaluation, Page, Teacher
+from abdistill.paging import every
 from abdistill.transport import Transport
 from abdistill.uploads import LocalFile, Progress, is_address, put_file
 
@@ -36,12 +37,7 @@ class UploadedResources(Generic[Kind]):
 
     def __iter__(self) -> Iterator[Kind]:
         """All, newest first, page by page."""
-        page = self.list(limit=100)
-        while True:
-            yield from page.data
-            if not page.next_cursor:
-                return
-            page = self.list(limit=100, cursor=page.next_cursor)
+        return every(lambda cursor: self.list(limit=100, cursor=cursor))
 
     def delete(self, resource_id: str) -> None:
         """Delete it and its files. Raises Conflict while a job needs it."""
