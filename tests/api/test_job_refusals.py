@@ -245,7 +245,7 @@ TOLD_ELSEWHERE = {
     "quota.queued_jobs": ("test_quotas.py", '"quota.queued_jobs"'),
 }
 """Codes of every request, or of what several jobs do, with the test that has them told of POST /v1/jobs."""
-OF_OTHER_THINGS = ("cursor.", "upload.", "import.", "blob.", "webhook.", "job.", "ensemble.")
+OF_OTHER_THINGS = ("cursor.", "image.", "upload.", "import.", "blob.", "webhook.", "job.", "ensemble.")
 NEVER_OF_A_JOB = {
     "key.last_admin",  # of keys
     *("request.not_found", "request.method_not_allowed", "not_found"),  # of paths
