@@ -73,8 +73,8 @@ clients: $(STAMP)
 	@PIP_FLAGS="$(PIP_FLAGS)" $(BIN)/python tests/contract/clients.py
 
 faults: $(STAMP)
-	@echo "==> Faults, for at most nine minutes each, on SQLite + folder and on PostgreSQL + S3"
-	@$(SMALL) PYTHONPATH=tests $(BIN)/python -m faults --minutes 9
+	@echo "==> Faults, for at most twenty minutes, on SQLite + folder and beside it on PostgreSQL + S3"
+	@$(SMALL) PYTHONPATH=tests $(BIN)/python -m faults --minutes 17.5
 
 faults-smoke: $(STAMP)
 	@echo "==> Faults, for two minutes in all, on SQLite + folder"

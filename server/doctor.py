@@ -23,6 +23,7 @@ from store import schema
 from store.blobs import open_blobs
 from store.database import Database, has_wal_reset_bug
 from store.errors import StoreError
+from store.imports import Places
 from store.settings import Settings
 
 SCARCE_BYTES = 2 * 2**30
@@ -56,6 +57,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         _database,
         _broker,
         _blobs,
+        _imports,
         _disk,
         _sandbox,
     )
@@ -161,6 +163,14 @@ def _blobs(settings: Settings) -> Finding:
     except (StoreError, OSError) as error:
         return Finding("blobs", "problem", str(error), "correct ABDISTILL_BLOBS_URL, or the folder's owner")
     return Finding("blobs", "ok", settings.blobs_url)
+
+
+def _imports(settings: Settings) -> Finding:
+    try:
+        names = Places(settings.import_from).names
+    except StoreError as error:
+        return Finding("imports", "problem", str(error), "correct ABDISTILL_IMPORT_FROM")
+    return Finding("imports", "ok", ", ".join(names) or "not allowed from anywhere")
 
 
 def _disk(settings: Settings) -> Finding:

@@ -16,7 +16,10 @@ from server.console import Console
 from server.errors import CannotStart
 from server.migrating import migrate
 from server.supervisor import Service, Stopped, Supervisor
+from store.blobs import open_blobs
 from store.database import Database
+from store.errors import UnsupportedUrl
+from store.imports import Places
 from store.settings import Settings
 
 ADDRESS_FILE = "address.json"
@@ -30,6 +33,7 @@ def up(settings: Settings, console: Console) -> None:
     Raises:
         CannotStart: something is in the way; whatever had been started is stopped again.
     """
+    _check_addresses(settings)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     supervisor = Supervisor(console)
     with ExitStack() as cleanup:
@@ -50,6 +54,18 @@ def up(settings: Settings, console: Console) -> None:
             pass
         console.say("stopping; once more Ctrl-C ends it at once")
     console.say("stopped")
+
+
+def _check_addresses(settings: Settings) -> None:
+    """Look at what would otherwise end the API or the worker as they start; whether it answers is seen later."""
+    for name, told, read in (
+        ("ABDISTILL_BLOBS_URL", settings.blobs_url, open_blobs),
+        ("ABDISTILL_IMPORT_FROM", settings.import_from, Places),
+    ):
+        try:
+            read(told)
+        except UnsupportedUrl as error:
+            raise CannotStart(f"{name}: {error}") from None
 
 
 def _start_all(settings: Settings, supervisor: Supervisor, patience_seconds: float) -> tuple[str, str]:

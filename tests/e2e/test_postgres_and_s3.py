@@ -58,6 +58,7 @@ def test_from_a_dataset_to_a_student(
     assert not (tmp_path / "service" / "abdistill.db").exists()
 
 
+@pytest.mark.slow
 def test_on_a_second_machine_the_teacher_is_not_asked_again(
     tmp_path: Path, fresh_postgres_url: str, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

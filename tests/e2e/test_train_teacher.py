@@ -17,6 +17,7 @@ SHORT = {"epochs": 5, "batch_size": 32}
 SMALL = {"crop_padding": 1, "horizontal_flip": False}
 
 
+@pytest.mark.slow
 def test_from_a_dataset_alone_to_a_student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ABDISTILL_SLOT_DEVICES", "2")
     digits = load_digits()

@@ -11,9 +11,11 @@ from plugins.s3 import S3Server
 
 from server.access import local_key
 from server.address import free_port, url_of
+from server.console import Console
 from server.doctor import examine
 from server.errors import CannotStart
 from server.migrating import migrate
+from server.up import up
 from store import schema
 from store.database import Database
 from store.keys import authenticate, list_keys, revoke_key
@@ -79,11 +81,34 @@ def test_an_address_of_no_known_database_is_refused() -> None:
         migrate("mysql://127.0.0.1/abdistill")
 
 
+@pytest.mark.parametrize(
+    ("setting", "told"), [("blobs_url", "ftp://somewhere/else"), ("import_from", "s3:/nameless")]
+)
+def test_an_address_that_is_none_is_told_before_anything_starts(
+    tmp_path: Path, setting: str, told: str
+) -> None:
+    settings = Settings.model_validate({"data_dir": tmp_path / "data", setting: told})
+    with pytest.raises(CannotStart, match=rf"^ABDISTILL_{setting.upper()}: .*{told}"):
+        up(settings, Console())
+    assert not (tmp_path / "data").exists()
+
+
 def test_the_doctor_finds_a_sound_machine_sound(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     schema.upgrade(settings.database_url)
     found = {finding.name: finding for finding in examine(settings)}
-    names = {"python", "torch", "exports", "sqlite", "database", "broker", "blobs", "disk", "sandbox"}
+    names = {
+        "python",
+        "torch",
+        "exports",
+        "sqlite",
+        "database",
+        "broker",
+        "blobs",
+        "imports",
+        "disk",
+        "sandbox",
+    }
     assert set(found) == names
     assert [name for name, finding in found.items() if finding.level == "problem"] == []
     assert schema.head() in found["database"].text
@@ -95,6 +120,7 @@ def test_the_doctor_says_what_to_do_about_the_rest(tmp_path: Path, monkeypatch: 
         database_url="postgresql://a:b@127.0.0.1:1/c",
         broker_url="redis://127.0.0.1:1/0",
         blobs_url="ftp://somewhere/else",
+        import_from="/no/address",
         device="cuda",
     )
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -104,8 +130,9 @@ def test_the_doctor_says_what_to_do_about_the_rest(tmp_path: Path, monkeypatch: 
         "database": "problem",
         "broker": "warning",
         "blobs": "problem",
+        "imports": "problem",
     }
-    for name in ("torch", "database", "broker", "blobs"):
+    for name in ("torch", "database", "broker", "blobs", "imports"):
         assert "ABDISTILL_" in found[name].advice
 
 
