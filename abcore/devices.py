@@ -1,8 +1,7 @@
-"""Where a run computes, and with which versions. `python -m abcore.devices`: whether torch can use a GPU here."""
+"""Where a run computes, and with which versions."""
 
 import os
 import platform
-import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -80,7 +79,3 @@ def why_no_gpu() -> str | None:
 def versions() -> dict[str, str]:
     """Return the versions that decide which bits come out of a run."""
     return {"python": platform.python_version(), "torch": str(torch.__version__)}
-
-
-if __name__ == "__main__":
-    sys.exit(why_no_gpu())

@@ -1,12 +1,13 @@
 """The child process: `python -m abcore.run WORKSPACE` does what `run.json` says and tells how it went.
 
 Settings from the environment: `ABDISTILL_DEVICE` (see `abcore.devices`), `ABDISTILL_TEACHER_CACHE_BYTES` (see
-`abcore.caching`), `OMP_NUM_THREADS` (torch reads it itself).
+`abcore.caching`), `OMP_NUM_THREADS`. `get_ready` and `main` are what `leash.ForkServer` wants of a program.
 """
 
 import argparse
 import faulthandler
 import math
+import os
 import signal
 import sys
 import threading
@@ -37,18 +38,20 @@ from abcore.specs.runs import (
 def main(arguments: list[str] | None = None) -> ExitCode:
     """Run a workspace; see `abcore.specs.runs` for the folder and the exit codes."""
     parser = argparse.ArgumentParser(prog="python -m abcore.run", description="Do the work of a workspace.")
-    parser.add_argument("workspace", type=Path, help="folder with run.json and inputs/")
-    parser.add_argument(
-        "--warm",
-        action="store_true",
-        help="get ready for training, then wait until a line on standard input says that the workspace is laid out",
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("workspace", type=Path, nargs="?", help="folder with run.json and inputs/")
+    what.add_argument(
+        "--gpu", action="store_true", help="only say why torch can use no GPU; nothing if it can"
     )
     options = parser.parse_args(arguments)
+    if options.gpu:
+        from abcore.devices import why_no_gpu  # noqa: PLC0415  # imports torch
+
+        sys.exit(why_no_gpu())
     workspace: Path = options.workspace
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)  # how a worker asks where the process hangs
-    if options.warm and not _wait_for_work():
-        return ExitCode.INTERRUPTED
+    _take_up_threads()
     stop = threading.Event()
     # Set before torch is imported, which takes seconds: a stop that comes meanwhile must not kill the process.
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -59,12 +62,18 @@ def main(arguments: list[str] | None = None) -> ExitCode:
         events.close()
 
 
-def _wait_for_work() -> bool:
-    """Import torch and all that training uses, which takes seconds; return whether a line came then, not an end."""
+def get_ready() -> None:
+    """Import what runs need, which takes seconds: what is forked from this process afterwards begins at once."""
     from abcore.warming import warm_up  # noqa: PLC0415  # imports torch
 
     warm_up()
-    return sys.stdin.buffer.readline() != b""
+
+
+def _take_up_threads() -> None:
+    """Tell torch how many threads it may use, where it was imported before the environment said so."""
+    threads = os.environ.get("OMP_NUM_THREADS")
+    if threads is not None and "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(int(threads))
 
 
 def run_workspace(workspace: Path, events: EventWriter, stop: threading.Event) -> ExitCode:

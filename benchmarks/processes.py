@@ -11,8 +11,8 @@ PATIENCE_SECONDS = 120.0
 SAMPLE_SECONDS = 0.5
 
 
-def wait_for_idle_child(service_dir: Path) -> None:
-    """Return when a child waits for a job: it is there, and has computed nothing for a second.
+def wait_for_fork_server(service_dir: Path) -> None:
+    """Return when jobs can be forked: the process that does it is there, and has computed nothing for a second.
 
     Raises:
         TimeoutError
@@ -20,12 +20,12 @@ def wait_for_idle_child(service_dir: Path) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     before: dict[Path, str] = {}
     while time.monotonic() < deadline:
-        now = {child: _ticks(child) for child in _children(service_dir, b"--warm")}
-        if any(before.get(child) == ticks != "" for child, ticks in now.items()):
+        now = {process: _ticks(process) for process in _children(service_dir)}
+        if any(before.get(process) == ticks != "" for process, ticks in now.items()):
             return
         before = now
         time.sleep(1.0)
-    raise TimeoutError("no child waits for a job")
+    raise TimeoutError("no process waits for a job")
 
 
 class Memory(NamedTuple):
@@ -55,13 +55,12 @@ def watched_peak(service_dir: Path) -> Iterator[list[int]]:
         thread.join()
 
 
-def _children(service_dir: Path, *words: bytes) -> list[Path]:
-    wanted = (b"abcore.run", str(service_dir.resolve()).encode(), *words)
+def _children(service_dir: Path) -> list[Path]:
+    """All that run `abcore.run` for this service, or fork for it; and their watchers, which do next to nothing."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
-        command = _read(process / "cmdline")
-        # Not the watchers of its leash, whose commands hold the child's: they are started with -I.
-        if all(word in command for word in wanted) and b"\0-I\0" not in command:
+        told = _read(process / "cmdline") + _read(process / "environ")
+        if b"abcore.run" in told and str(service_dir.resolve()).encode() in told:
             found.append(process)
     return found
 

@@ -1,4 +1,4 @@
-"""The leash itself: `python -I -S leash/main.py SETTINGS COMMAND...`, started by `leash.spawn`.
+"""The leash itself: `python -I -S leash/main.py SETTINGS COMMAND...`, by `leash.spawn`; or forked by `leash.forker`.
 
 Two processes watch: the outer one, which the spawner holds by a pipe, and the keeper below it, the parent of the
 command. Each adopts what is orphaned below it. Killing either with -9 therefore ends the command too: the survivor
@@ -12,7 +12,9 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # -I leaves it out
@@ -21,15 +23,28 @@ from leash import linux
 from leash.limits import Files, Limits
 from leash.watch import Watch
 
+Command = Callable[[Callable[[], None]], None]
+"""Becomes the command, and never returns; calls what it is given at the last moment at which it could fail to."""
+
 _SETTLE_SECONDS = 3.0  # what the outer process leaves the keeper to clean up before it does so itself
 
 
 def main() -> None:
-    """Read the settings, become the outer process, fork the keeper, watch until nothing is left."""
+    """Read the settings and be the leash of a command that is to be executed."""
     settings, command = json.loads(sys.argv[1]), sys.argv[2:]
+    os.set_inheritable(settings["control"], False)
+    os.set_inheritable(settings["status"], False)
+    hold(settings, partial(_execute, command))
+
+
+def hold(settings: dict[str, Any], command: Command) -> None:
+    """Become the outer process, fork the keeper, watch until nothing is left.
+
+    Args:
+        settings: the descriptors `control` and `status`, `grace_seconds`, and `limits`, a `Limits` as a dict.
+        command: what is called below both, in a process of its own.
+    """
     control, status, grace_seconds = settings["control"], settings["status"], settings["grace_seconds"]
-    os.set_inheritable(control, False)
-    os.set_inheritable(status, False)
     if linux.IS_LINUX:
         linux.adopt_orphans()
     from_outer, to_keeper = os.pipe()
@@ -55,7 +70,7 @@ def _limits(told: dict[str, Any]) -> Limits:
     return Limits(**told, files=Files(**files) if files is not None else None)
 
 
-def _keep(command: list[str], limits: Limits, control: int, status: int, grace_seconds: float) -> int:
+def _keep(command: Command, limits: Limits, control: int, status: int, grace_seconds: float) -> int:
     if linux.IS_LINUX:
         linux.adopt_orphans()
     keeper = os.getpid()
@@ -80,8 +95,8 @@ def _keep(command: list[str], limits: Limits, control: int, status: int, grace_s
     return 0
 
 
-def _become(command: list[str], limits: Limits, tell: int, keeper: int) -> None:
-    """In the forked child: own group, limits, exec. What came of it goes through the pipe `tell`, which exec closes."""
+def _become(command: Command, limits: Limits, tell: int, keeper: int) -> None:
+    """In the forked child: own group, limits, the command. What came of it goes through the pipe `tell`."""
     try:
         os.setpgid(0, 0)
         missing = limits.apply()
@@ -89,16 +104,20 @@ def _become(command: list[str], limits: Limits, tell: int, keeper: int) -> None:
             linux.die_with_parent(signal.SIGKILL)
             if os.getppid() != keeper:
                 os._exit(1)
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and exec would hand that on
-            signal.signal(number, signal.SIG_DFL)
-        executable = command[0] if os.sep in command[0] else _found(command[0])
-        os.write(tell, json.dumps({"pid": os.getpid(), "missing": missing}).encode())
-        os.execv(executable, command)  # noqa: S606 - the command is the spawner's, and no shell reads it
+        command(lambda: _write(tell, json.dumps({"pid": os.getpid(), "missing": missing})))
     except Exception as error:
         told = {"error": str(error), "errno": getattr(error, "errno", None)}
-        os.write(tell, b"\n" + json.dumps(told).encode())
+        _write(tell, "\n" + json.dumps(told))
     finally:
         os._exit(127)
+
+
+def _execute(command: list[str], begins: Callable[[], None]) -> None:
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and exec would hand that on
+        signal.signal(number, signal.SIG_DFL)
+    executable = command[0] if os.sep in command[0] else _found(command[0])
+    begins()
+    os.execv(executable, command)  # noqa: S606 - the command is the spawner's, and no shell reads it
 
 
 def _found(name: str) -> str:
@@ -124,7 +143,11 @@ def _signal_group(group: int) -> None:
 
 def _write_line(descriptor: int, line: str) -> None:
     with suppress(BrokenPipeError):  # who would have read it is gone, which the watch notices by itself
-        os.write(descriptor, line.encode() + b"\n")
+        _write(descriptor, line + "\n")
+
+
+def _write(descriptor: int, text: str) -> None:
+    os.write(descriptor, text.encode())
 
 
 if __name__ == "__main__":

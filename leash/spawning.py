@@ -1,5 +1,6 @@
 """The spawner's side of a leash."""
 
+import errno
 import json
 import os
 import select
@@ -74,7 +75,18 @@ class Leashed:
     `stdin`, `stdout` and `stderr` are files where PIPE was asked for.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], control: int, status: int) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes] | None,
+        control: int,
+        status: int,
+        start_seconds: float | None = None,
+    ) -> None:
+        """Take over both pipes of a leash; `process` is None where it is no child of this process.
+
+        Raises:
+            OSError: the command did not start, or not within `start_seconds`.
+        """
         self._process = process
         self._control: int | None = control
         self._status: int | None = status
@@ -83,9 +95,11 @@ class Leashed:
         self._control_lock = threading.Lock()
         self._told: dict[str, Any] = {}
         self.returncode: int | None = None
-        self.pid = process.pid
-        self.stdin, self.stdout, self.stderr = process.stdin, process.stdout, process.stderr
-        self._wait_for_start()
+        self.stdin, self.stdout, self.stderr = (
+            (None, None, None) if process is None else (process.stdin, process.stdout, process.stderr)
+        )
+        self._wait_for_start(start_seconds)
+        self.pid: int = self._told["leash"] if process is None else process.pid
         self.command_pid: int = self._told["pid"]
         self.missing: tuple[str, ...] = tuple(self._told["missing"])
 
@@ -124,12 +138,16 @@ class Leashed:
         """
         self._say(f"until {monotonic_seconds:.3f}")
 
-    def _wait_for_start(self) -> None:
-        while not self._told and self._status is not None:
-            self._receive(None)
+    def _wait_for_start(self, seconds: float | None) -> None:
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while self._told.keys() <= {"leash"} and self._status is not None:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not self._receive(left):
+                self._let_go()
+                raise TimeoutError(errno.ETIMEDOUT, f"the command did not start within {seconds:g} s")
         if "error" in self._told or "pid" not in self._told:
             self.wait()
-            reason = self._told.get("error", f"its leash ended with exit code {self._process.returncode}")
+            reason = self._told.get("error", "its leash ended before it did")
             raise OSError(self._told.get("errno"), f"the command could not be started: {reason}")
 
     def _say(self, line: str) -> None:
@@ -155,13 +173,21 @@ class Leashed:
         return True
 
     def _conclude(self) -> None:
-        watched_to_the_end = self._process.wait() == 0
-        with self._control_lock:
-            if self._control is not None:
-                os.close(self._control)
-                self._control = None
-        if not watched_to_the_end and "pid" in self._told:
+        if self._process is not None:
+            self._process.wait()
+        self._let_go()
+        if "returncode" not in self._told and "pid" in self._told:
             # The watchers were killed. The kernel has ended the command; had both died at once, its group may live.
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._told["pid"], signal.SIGKILL)
         self.returncode = self._told.get("returncode", -signal.SIGKILL)
+
+    def _let_go(self) -> None:
+        """Close both pipes: a leash that still lives takes the end of its control for the spawner's."""
+        with self._control_lock:
+            if self._control is not None:
+                os.close(self._control)
+                self._control = None
+        if self._status is not None:
+            os.close(self._status)
+            self._status = None

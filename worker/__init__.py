@@ -6,6 +6,6 @@
 - `attempt`      one attempt at one job, from claim to outcome
 - `heartbeat`    keeps the lease, and with it the child, alive
 - `workspace`, `inputs`, `cache`   the child's folder and what lies in it
-- `guardian`     how a child is started, and what it may not do; `warm`: those that wait for a job
+- `guardian`     how a child is started, and what it may not do; `forks`: the process that it is forked from
 - `relay`, `checkpoints`, `publish`   what comes out: events, resume state, results
 """

@@ -23,7 +23,6 @@ from worker.inputs import InputMissing, lay_out
 from worker.publish import BadResult, log_tail, publish, publish_log, read_result
 from worker.relay import BrokenProtocol, Relay
 from worker.trouble import MOST_STALLS, Headway, MemoryWatch, Stalled, out_of_memory, stalled
-from worker.warm import Place
 from worker.workshop import Workshop
 from worker.workspace import Workspace
 
@@ -78,8 +77,8 @@ class Attempt:
 
     def _outcome(self) -> Job:
         try:
-            with self._workshop.warm.place(self._lease, self._slot) as place:
-                return self._run_in(place)
+            with self._workshop.workspaces.room(f"{self._lease.job.id}-{self._lease.epoch}") as workspace:
+                return self._run_in(workspace)
         except Refusal as error:  # of what was to be read: trying again cannot help
             problems = [error.problem]
             return self._commit(lambda: leases.fail(self._db, self._lease, problems))
@@ -103,8 +102,8 @@ class Attempt:
             )
         return self._crash(problem, "")
 
-    def _run_in(self, place: Place) -> Job:
-        shop, workspace = self._workshop, place.workspace
+    def _run_in(self, workspace: Workspace) -> Job:
+        shop = self._workshop
         self._upload_key = lay_out(shop, self._lease, workspace)
         group = group_of(self._db, self._lease.job)
         if group is not None:
@@ -113,13 +112,13 @@ class Attempt:
             return self._stopped()
         with shop.sharing.fetching(self._lease.job.project_id, group, workspace) as answers:
             relay = Relay(self._db, shop.blobs, self._lease, workspace, answers.fetch)
-            return self._run_laid_out(place, group, relay)
+            return self._run_laid_out(workspace, group, relay)
 
-    def _run_laid_out(self, place: Place, group: str | None, relay: Relay) -> Job:
-        shop, workspace = self._workshop, place.workspace
+    def _run_laid_out(self, workspace: Workspace, group: str | None, relay: Relay) -> Job:
+        shop = self._workshop
         run, memory = self._lease.job.run, MemoryWatch()
         halvings = leases.memory_crashes(self._db, self._lease)
-        child = shop.warm.start(place, run, self._slot, halvings)
+        child = shop.guardian.start(workspace, run, self._slot, halvings)
         try:
             self._heartbeat.guard(child)
             headway = Headway(workspace, run, shop.settings.stall_seconds)

@@ -13,16 +13,16 @@ from worker.workspace import Workspace
 _DEVICES = ("null", "zero", "full", "random", "urandom", "shm", "dri", "dxg", "kfd")
 
 
-def files_of(workspace: Workspace, settings: Settings, command: tuple[str, ...]) -> leash.Files:
+def files_of(workspace: Workspace, settings: Settings, program: tuple[str, ...]) -> leash.Files:
     """All files of a child. It reads its inputs and writes beside them; it does not change them.
 
-    Nothing of the service's own folder is among it: the database, the API's key, other jobs. Paths that the command
-    names are.
+    Nothing of the service's own folder is among it: the database, the API's key, other jobs. Paths that the program's
+    words name are.
     """
     hidden = frozenset({settings.data_dir.resolve(), settings.workspace_dir.resolve()})
     code = Path(abcore.__file__).resolve().parent.parent
     readable, listable = runtime(code, hidden, os.environ.get("LD_LIBRARY_PATH"), os.environ.get("CUDA_HOME"))
-    named = tuple(word for word in command[1:] if os.path.isabs(word))
+    named = tuple(word for word in program if os.path.isabs(word))
     return leash.Files(
         readable=(*readable, str(workspace.root)),
         writable=(*map(str, workspace.written), *map(str, _devices()), *named),

@@ -1,23 +1,24 @@
-"""How a child is started: its command, its surroundings, its limits."""
+"""How a child is started: its program, its surroundings, its limits."""
 
 import logging
 import os
-import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import abcore
 import leash
 from store.models import Json
 from store.settings import Settings
 from worker.confinement import files_of
+from worker.forks import Forks
 from worker.rooms import TrainingRoom
-from worker.workspace import Workspace
+from worker.workspace import Workspace, Workspaces
 
+CHILD_PROGRAM = ("-m", "abcore.run")
 # -P: the workspace is the current folder, and what lies there must never be imported.
-CHILD_COMMAND = (sys.executable, "-P", "-m", "abcore.run")
+PYTHON = (sys.executable, "-P")
 TRAINING = frozenset({"distill", "train_teacher", "evaluate_teacher"})
 """Tasks that read only what was verified, and compute for long."""
 OPEN_FILES = 4096
@@ -38,13 +39,29 @@ _PASSED_ON = frozenset(
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
 class Guardian:
-    """Starts children on leashes. `command` gets the workspace's path as its last argument."""
+    """Starts children on leashes, forked from a process that has imported what they need, where there is one."""
 
-    settings: Settings
-    command: tuple[str, ...] = CHILD_COMMAND
-    training_room: TrainingRoom = field(default_factory=TrainingRoom)
+    def __init__(
+        self,
+        settings: Settings,
+        workspaces: Workspaces,
+        program: tuple[str, ...] = CHILD_PROGRAM,
+        training_room: TrainingRoom | None = None,
+    ) -> None:
+        """`program` is given to Python, and gets the workspace's path as its last argument."""
+        self._settings = settings
+        self._program = program
+        self._training_room = training_room or TrainingRoom()
+        self._forks = Forks(program, workspaces, self._environment_of_forks, wanted=settings.warm_children)
+
+    def prepare(self) -> None:
+        """Get ready to start children quickly."""
+        self._forks.prepare()
+
+    def close(self) -> None:
+        """End what `prepare` began."""
+        self._forks.close()
 
     def start(self, workspace: Workspace, run: Json, slot: int, memory_halvings: int = 0) -> leash.Leashed:
         """Start the child for what `run.json` holds; its output goes to the workspace's log.
@@ -54,60 +71,53 @@ class Guardian:
         Raises:
             OSError: it could not be started.
         """
-        command, environment = (
-            [*self.command, str(workspace.root)],
-            self.environment(workspace, run["task"], slot, memory_halvings),
-        )
-        limits = self._limits(workspace, run, environment)
-        return self._spawn(command, workspace, environment, limits, subprocess.DEVNULL)
-
-    def start_waiting(self, workspace: Workspace, slot: int) -> leash.Leashed:
-        """Start a child that gets ready for training, and begins when a line comes to its standard input.
-
-        Raises:
-            OSError: it could not be started.
-        """
-        command = [*self.command, "--warm", str(workspace.root)]
-        run = {"task": "distill"}
-        environment = self.environment(workspace, run["task"], slot, memory_halvings=0)
-        limits = self._limits(workspace, run, environment)
-        return self._spawn(command, workspace, environment, limits, subprocess.PIPE)
-
-    def _spawn(
-        self,
-        command: list[str],
-        workspace: Workspace,
-        environment: dict[str, str],
-        limits: leash.Limits,
-        stdin: int,
-    ) -> leash.Leashed:
+        environment = self.environment(workspace, run["task"], slot, memory_halvings)
+        limits, forked = self._limits(workspace, run), True
+        if run["task"] in TRAINING and environment["ABDISTILL_DEVICE"] != "cpu" and _gpus():
+            limits = self._training_room.with_gpu(limits, environment, workspace.root)
+            forked = self._training_room.forks_see_gpu(self._forks, limits, environment, workspace)
         with workspace.log.open("ab") as log:
-            child = leash.spawn(
-                command,
-                cwd=workspace.root,
-                env=environment,
-                stdin=stdin,
-                stdout=log,
-                stderr=log,
-                limits=limits,
-                grace_seconds=self.settings.grace_seconds,
-            )
+            child = self._spawn(workspace, environment, limits, log, forked=forked)
         for what in child.missing:
             _say_once(what)
         return child
 
-    def _limits(self, workspace: Workspace, run: Json, environment: Mapping[str, str]) -> leash.Limits:
+    def _spawn(
+        self,
+        workspace: Workspace,
+        environment: dict[str, str],
+        limits: leash.Limits,
+        log: BinaryIO,
+        *,
+        forked: bool,
+    ) -> leash.Leashed:
+        arguments, grace_seconds = [str(workspace.root)], self._settings.grace_seconds
+        child = (
+            self._forks.spawn(arguments, workspace, environment, log, limits, grace_seconds)
+            if forked
+            else None
+        )
+        return child or leash.spawn(
+            [*PYTHON, *self._program, *arguments],
+            cwd=workspace.root,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            limits=limits,
+            grace_seconds=grace_seconds,
+        )
+
+    def _limits(self, workspace: Workspace, run: Json) -> leash.Limits:
         """Limits of a child. One that reads an untrusted upload gets no more than an honest one could need."""
         limits = leash.Limits(
             core_bytes=0,  # a core dump would hold teachers and images
             open_files=OPEN_FILES,
             network=False,
             new_privileges=False,
-            files=files_of(workspace, self.settings, self.command),
+            files=files_of(workspace, self._settings, self._program),
         )
         if run["task"] in TRAINING:
-            wants_gpu = environment["ABDISTILL_DEVICE"] != "cpu" and _gpus()
-            return self.training_room.with_gpu(limits, environment, workspace.root) if wants_gpu else limits
+            return limits
         claimed = max((path.stat().st_size for path in workspace.inputs.iterdir()), default=0)
         decoded = int(run.get("max_bytes", 0))
         return replace(
@@ -120,7 +130,7 @@ class Guardian:
 
     def environment(self, workspace: Workspace, task: str, slot: int, memory_halvings: int) -> dict[str, str]:
         """Return all that the child gets to know about the world."""
-        threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, _num_cpus() // self.settings.worker_slots))
+        threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, _num_cpus() // self._settings.worker_slots))
         scrubbed = {name: value for name, value in os.environ.items() if name in _PASSED_ON}
         return scrubbed | self._devices(task, slot) | {
             "HOME": str(workspace.temporary),
@@ -128,7 +138,7 @@ class Guardian:
             "PYTHONPATH": str(Path(abcore.__file__).parent.parent),
             "PYTHONUNBUFFERED": "1",  # a crash must not take the last lines of the log with it
             "PYTHONFAULTHANDLER": "1",
-            "ABDISTILL_TEACHER_CACHE_BYTES": str(self.settings.teacher_cache_bytes),
+            "ABDISTILL_TEACHER_CACHE_BYTES": str(self._settings.teacher_cache_bytes),
             "ABDISTILL_MEMORY_HALVINGS": str(memory_halvings),
             "OMP_NUM_THREADS": threads,
             "MKL_NUM_THREADS": threads,
@@ -136,12 +146,17 @@ class Guardian:
             "OMP_WAIT_POLICY": "PASSIVE",
         }  # fmt: skip
 
+    def _environment_of_forks(self, workspace: Workspace) -> dict[str, str]:
+        """One thread and no GPU: threads and handles would be lost to the forked, which get theirs by their own."""
+        nothing = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        return self.environment(workspace, "verify_dataset", slot=0, memory_halvings=0) | nothing
+
     def _devices(self, task: str, slot: int) -> dict[str, str]:
         """Where the child computes: training on a GPU, or several, of its slot's own; all else without."""
-        device = self.settings.device
+        device = self._settings.device
         if task not in TRAINING:
             return {"ABDISTILL_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-        width, gpus = self.settings.slot_devices, _gpus()
+        width, gpus = self._settings.slot_devices, _gpus()
         if gpus and device in ("auto", "cuda"):
             # More slots than GPUs share them.
             own = dict.fromkeys(gpus[(slot * width + nth) % len(gpus)] for nth in range(width))

@@ -6,7 +6,7 @@ import time
 
 from store.settings import Settings, get_settings
 from worker.app import create_app, serve, stop_serving
-from worker.guardian import CHILD_COMMAND
+from worker.guardian import CHILD_PROGRAM
 from worker.poller import Poller
 from worker.tasks import Shift
 from worker.workshop import Workshop
@@ -19,11 +19,11 @@ def main() -> None:
     run(get_settings())
 
 
-def run(settings: Settings, command: tuple[str, ...] = CHILD_COMMAND) -> None:
+def run(settings: Settings, program: tuple[str, ...] = CHILD_PROGRAM) -> None:
     """Work until told to stop; then running jobs write a checkpoint and go back to the queue."""
     # Celery sets up logging when it starts; until then, and where there is no broker, this one counts.
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s: %(levelname)s] %(message)s")
-    workshop = Workshop.open(settings, command)
+    workshop = Workshop.open(settings, program)
     shift = Shift(workshop)
     poller = Poller(shift, workshop)
     try:

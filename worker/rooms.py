@@ -1,7 +1,6 @@
 """The room that children train in where there are GPUs: as empty as it can be while torch can use a GPU in it."""
 
 import logging
-import subprocess
 import sys
 import threading
 from collections.abc import Mapping
@@ -10,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import leash
+from worker.forks import Forks
+from worker.workspace import Workspace
 
-PROBE = (sys.executable, "-P", "-m", "abcore.devices")
-"""Ends with 0 where torch can use a GPU; otherwise the last line that it says is the reason."""
+GPU_QUESTION = "--gpu"
+"""Instead of a workspace: a child ends with 0 where torch can use a GPU, or else its last line is the reason."""
+
+PROBE = (sys.executable, "-P", "-m", "abcore.run", GPU_QUESTION)
 
 PROBE_SECONDS = 120
+SAID = "gpu-probe.txt"
 
 _EVERYTHING = "everything that it gets elsewhere"
 _GIVEN_UP: dict[str, dict[str, Any]] = {
@@ -34,6 +38,7 @@ class TrainingRoom:
     probe: tuple[str, ...] = PROBE
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _changes: dict[str, Any] | None = None
+    _forks_see_gpu: bool | None = None
 
     def with_gpu(self, limits: leash.Limits, environment: Mapping[str, str], folder: Path) -> leash.Limits:
         """Return `limits`, less what must be given up for a child with this environment to see its GPU.
@@ -47,6 +52,27 @@ class TrainingRoom:
             if self._changes is None:
                 self._changes = self._find(limits, environment, folder)
             return replace(limits, **self._changes)
+
+    def forks_see_gpu(
+        self, forks: Forks, limits: leash.Limits, environment: Mapping[str, str], workspace: Workspace
+    ) -> bool:
+        """Whether torch can use a GPU in a forked child; asked once there is somebody to fork one.
+
+        It can if nothing has touched the driver in the process that forks, which no import should, and any may.
+        """
+        with self._lock:
+            if self._forks_see_gpu is None:
+                with (workspace.root / SAID).open("wb") as output:
+                    child = forks.spawn([GPU_QUESTION], workspace, environment, output, limits, 0.0)
+                if child is None:
+                    return True
+                reason = _reason(child, workspace.root / SAID)
+                self._forks_see_gpu = reason is None
+                if reason is not None:
+                    _log.warning(
+                        "children that train on a GPU start slowly: in a forked one torch said %r", reason
+                    )
+            return self._forks_see_gpu
 
     def _find(self, limits: leash.Limits, environment: Mapping[str, str], folder: Path) -> dict[str, Any]:
         reasons: dict[str, str] = {}
@@ -65,22 +91,20 @@ class TrainingRoom:
         return {}
 
     def _why_no_gpu(self, limits: leash.Limits, environment: Mapping[str, str], folder: Path) -> str | None:
-        said = folder / "gpu-probe.txt"
-        with said.open("wb") as output:
+        with (folder / SAID).open("wb") as output:
             child = leash.spawn(
-                self.probe,
-                cwd=folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                limits=limits,
+                self.probe, cwd=folder, env=environment, stdout=output, stderr=output, limits=limits
             )
-        code = child.wait(PROBE_SECONDS)
-        child.kill()
-        child.wait()
-        lines = said.read_text(errors="replace").strip().splitlines()
-        said.unlink()
-        if code == 0:
-            return None
-        return f"no word in {PROBE_SECONDS} s" if code is None else (lines or [f"exit code {code}"])[-1]
+        return _reason(child, folder / SAID)
+
+
+def _reason(child: leash.Leashed, said: Path) -> str | None:
+    """Wait for a child that was asked about its GPU; None where it has one."""
+    code = child.wait(PROBE_SECONDS)
+    child.kill()
+    child.wait()
+    lines = said.read_text(errors="replace").strip().splitlines()
+    said.unlink()
+    if code == 0:
+        return None
+    return f"no word in {PROBE_SECONDS} s" if code is None else (lines or [f"exit code {code}"])[-1]

@@ -42,7 +42,7 @@ class Shift:
 
     def _run_one(self, slot: int) -> bool:
         shop = self._workshop
-        shop.warm.prepare(slot)
+        shop.guardian.prepare()
         claimed_at = time.monotonic()
         lease = leases.claim(shop.db, shop.worker_id, shop.settings.lease_seconds, shop.settings.slot_devices)
         if lease is None:

@@ -10,9 +10,8 @@ from store.queue import Doorbell
 from store.settings import Settings
 from worker.answer_cache import AnswerCache
 from worker.cache import InputCache
-from worker.guardian import CHILD_COMMAND, Guardian
+from worker.guardian import CHILD_PROGRAM, Guardian
 from worker.sharing import Sharing
-from worker.warm import WarmChildren
 from worker.workspace import Workspaces
 
 
@@ -30,11 +29,11 @@ class Workshop:
     cache: InputCache
     answers: AnswerCache
     sharing: Sharing
-    warm: WarmChildren
+    guardian: Guardian
 
     @classmethod
-    def open(cls, settings: Settings, command: tuple[str, ...] = CHILD_COMMAND) -> "Workshop":
-        """Connect to what the settings name. `command` runs a workspace, given as its last argument."""
+    def open(cls, settings: Settings, program: tuple[str, ...] = CHILD_PROGRAM) -> "Workshop":
+        """Connect to what the settings name. `program` is what children run (see `Guardian`)."""
         worker_id = new_id("wrk")
         workspaces = Workspaces(settings.workspace_dir, worker_id)
         db, blobs = Database(settings.database_url), open_blobs(settings.blobs_url)
@@ -50,12 +49,12 @@ class Workshop:
             cache=InputCache(settings.workspace_dir / "cache", settings.input_cache_bytes),
             answers=answers,
             sharing=Sharing(db, blobs, answers, wanted=settings.shares_answers),
-            warm=WarmChildren(Guardian(settings, command), workspaces, wanted=settings.warm_children),
+            guardian=Guardian(settings, workspaces, program),
         )
 
     def close(self) -> None:
-        """End what waits, remove this worker's folders, close its connections."""
-        self.warm.close()
+        """End what children are forked from, remove this worker's folders, close its connections."""
+        self.guardian.close()
         self.sharing.close()
         self.workspaces.close()
         self.doorbell.close()

@@ -5,7 +5,8 @@ import logging
 import os
 import shutil
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -93,6 +94,15 @@ class Workspaces:
     def remove(self, workspace: Workspace) -> None:
         """Remove an attempt's folder and all that is in it."""
         _remove(workspace.root)
+
+    @contextmanager
+    def room(self, name: str) -> Iterator[Workspace]:
+        """Make a folder, and remove it in the end."""
+        workspace = self.create(name)
+        try:
+            yield workspace
+        finally:
+            self.remove(workspace)
 
     def sweep(self) -> list[str]:
         """Remove the folders of workers that are no more; return their ids."""

@@ -174,7 +174,8 @@ def test_what_earlier_attempts_met_is_told(
 _STARVED = """
 import resource, sys
 from pathlib import Path
-import abcore.distillation, abcore.run
+import abcore.run
+abcore.run.get_ready()
 mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 _, most = resource.getrlimit(resource.RLIMIT_AS)
 resource.setrlimit(resource.RLIMIT_AS, (mapped + int(sys.argv[1]), most))

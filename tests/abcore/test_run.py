@@ -13,7 +13,9 @@ from random import Random
 from typing import Any
 
 import pytest
+import torch
 
+import leash
 from abcore.events import EventReader
 from abcore.specs.recipes import Recipe
 from abcore.specs.runs import ExitCode, RunResult, VerifyDatasetRun
@@ -26,8 +28,8 @@ def start() -> Iterator[Callable[[Path], "subprocess.Popen[bytes]"]]:
     """Start `python -m abcore.run` on a workspace; whatever is left at the end is killed."""
     children: list[subprocess.Popen[bytes]] = []
 
-    def start_child(workspace: Path, *options: str) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "abcore.run", *options, str(workspace)]
+    def start_child(workspace: Path) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-m", "abcore.run", str(workspace)]
         with (workspace / "log.txt").open("ab") as log:
             child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
         children.append(child)
@@ -192,21 +194,40 @@ def test_anything_else_is_a_crash(make_bench: MakeBench, start: Callable[[Path],
     assert not bench.events("run.failed")
 
 
-def test_a_child_that_waits_looks_at_its_workspace_when_it_is_told(
-    make_bench: MakeBench, start: Callable[..., Any]
-) -> None:
-    """And gives the student that it would have given without the wait. What it was told before it was ready counts."""
-    bench = make_bench("waited")
-    run = (bench.workspace / "run.json").rename(bench.workspace / "later.json")
-    child = start(bench.workspace, "--warm")
-    run.rename(bench.workspace / "run.json")
-    child.communicate(b"begin\n")
-    assert child.returncode == ExitCode.DONE
-    assert student_sha256(bench.workspace) == make_bench("direct").distill().files[0].sha256
-
-
-def test_a_child_that_nobody_wants_any_more_ends(tmp_path: Path, start: Callable[..., Any]) -> None:
-    child = start(tmp_path, "--warm")
-    child.communicate()
-    assert child.returncode == ExitCode.INTERRUPTED
-    assert not (tmp_path / "events.jsonl").exists()
+def test_a_forked_run_gives_the_student_of_one_that_was_started(make_bench: MakeBench) -> None:
+    """Two threads, where the process that forks has one: what it imported must learn of the run's own surroundings."""
+    bench = make_bench("forked")
+    surroundings = {
+        name: value for name, value in os.environ.items() if name != "ABDISTILL_MEMORY_HALVINGS"
+    } | {"OMP_NUM_THREADS": "1"}
+    with (bench.workspace / "log.txt").open("wb") as log:
+        server = leash.ForkServer(("-m", "abcore.run"), cwd=bench.workspace, env=surroundings, output=log)
+        try:
+            deadline = time.monotonic() + 60
+            while not server.ready:
+                assert server.lives, (bench.workspace / "log.txt").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            threads = [path.read_text() for path in Path(f"/proc/{server.pid}/task").glob("*/comm")]
+            # Arrow's allocator has one that knows of forks. All others would be lost to the forked.
+            assert len([name for name in threads if name != "jemalloc_bg_thd\n"]) == 1, threads
+            child = server.spawn(
+                [str(bench.workspace)],
+                cwd=bench.workspace,
+                env=surroundings | {"OMP_NUM_THREADS": "2"},
+                output=log,
+                limits=leash.Limits(),
+                grace_seconds=1.0,
+            )
+            assert child.wait(120) == ExitCode.DONE, (bench.workspace / "log.txt").read_text()
+        finally:
+            server.close()
+    (started,) = bench.events("run.started")
+    assert "(2 threads)" in started.device
+    usual = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        direct = make_bench("direct").distill()
+    finally:
+        torch.set_num_threads(usual)
+    assert student_sha256(bench.workspace) == direct.files[0].sha256

@@ -159,16 +159,20 @@ class Service:
                 found.append(int(entry.name))
         return found
 
-    def child(self) -> int:
-        """The training process itself."""
-        (child,) = set(self.living("abcore.run")) - set(self.living("leash/main.py"))
-        return child
-
     def leash(self, worker: subprocess.Popen[bytes]) -> int:
-        """The process that the worker holds, and that holds the training process."""
-        parents = {pid: _parent(pid) for pid in self.living("leash/main.py")}
-        (leash,) = (pid for pid, parent in parents.items() if parent == worker.pid)
+        """The process that holds the training process: the worker's child, or that of the process that forks for it."""
+        parents = {pid: _parent(pid) for pid in self.living()}
+        own = [pid for pid, parent in parents.items() if parent == worker.pid]
+        servers = [pid for pid in self.living("leash.forker") if parents.get(parents[pid]) in own]
+        holders = [pid for pid in own if not any(parents[parents[server]] == pid for server in servers)]
+        (leash,) = holders + [pid for pid, parent in parents.items() if parent in servers]
         return leash
+
+    def child(self, worker: subprocess.Popen[bytes]) -> int:
+        """The training process itself."""
+        parents = {pid: _parent(pid) for pid in self.living()}
+        (child,) = (pid for pid in parents if parents.get(parents[pid]) == self.leash(worker))
+        return child
 
     def close(self) -> None:
         for worker in self.workers:
@@ -198,7 +202,7 @@ def test_a_job_survives_the_death_of_every_process_that_works_on_it(service: Ser
     job = service.submit(dataset_id)
 
     service.wait_for_headway(job, 1)
-    os.kill(service.child(), signal.SIGKILL)
+    os.kill(service.child(worker), signal.SIGKILL)
     service.let_wait_pass(job)
 
     service.wait_for_headway(job, 2)

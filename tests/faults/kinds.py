@@ -15,13 +15,13 @@ from typing import Literal, NamedTuple
 from abdistill import ApiError, ConnectionFailed
 from sqlalchemy import select, text, update
 
-from faults.processes import Kept, below, send, wait_until
+from faults.processes import Kept, below, parent_of, send, wait_until
 from faults.service import LEASE_SECONDS, RECIPES, Service
 from store.job_models import Worker
 from store.models import ENDED, Job, Sweep
 from store.queue import Doorbell
 
-LEASH = "leash/main.py"
+FORKER = "leash.forker"
 HOUR_SECONDS = 3600.0
 COMMIT_SECONDS = 10.0
 
@@ -38,34 +38,41 @@ class Kind(NamedTuple):
 
 
 class Tree(NamedTuple):
-    """A worker and what it holds: the two processes of a leash, and the child that trains or waits."""
+    """A worker and what it holds: the process that forks, the two processes of a leash, and the child on it."""
 
     worker: Kept
-    guardian: int | None
-    keeper: int | None
-    child: int | None
+    fork_server: int | None = None
+    guardian: int | None = None
+    keeper: int | None = None
+    child: int | None = None
+
+
+Part = Literal["fork_server", "guardian", "keeper", "child"]
 
 
 def tree_of(service: Service, random: Random) -> Tree:
     worker = random.choice(service.workers)
-    leashes = [pid for pid, told in below(worker.pid).items() if LEASH in told]
-    held = {pid: below(pid) for pid in leashes}
-    guardians = [pid for pid, under in held.items() if any(LEASH in told for told in under.values())]
+    told = below(worker.pid)
+    parents = {pid: parent_of(pid) for pid in told}
+    leashes = [pid for pid in told if parents[pid] == worker.pid]
+    servers = [pid for pid in told if FORKER in told[pid] and parents.get(parents[pid]) in leashes]
+    guardians = leashes + [pid for pid in told if parents[pid] in servers]
     if not guardians:
-        return Tree(worker, None, None, None)
+        return Tree(worker)
     guardian = random.choice(guardians)
-    keepers = [pid for pid, told in held[guardian].items() if LEASH in told]
-    children = [pid for pid, told in held[guardian].items() if LEASH not in told]
-    return Tree(worker, guardian, keepers[0], children[0] if children else None)
+    keepers = [pid for pid in told if parents[pid] == guardian]
+    children = [pid for pid in told if parents[pid] in keepers and pid not in servers]
+    return Tree(worker, *((pids or [None])[0] for pids in (servers, [guardian], keepers, children)))
 
 
-def kill_one(which: Literal["guardian", "keeper", "child"]) -> Fault:
+def kill_one(which: Part) -> Fault:
     def kill(service: Service, random: Random) -> bool:
         tree = tree_of(service, random)
         pid = getattr(tree, which)
         if pid is None:
             return False
-        leashed = below(tree.guardian) if tree.guardian is not None else {}
+        top = pid if which == "fork_server" else tree.guardian
+        leashed = below(top) if top is not None else {}
         hit = send([pid], signal.SIGKILL)
         service.watch_for_orphans(which, leashed)
         return hit
@@ -73,7 +80,7 @@ def kill_one(which: Literal["guardian", "keeper", "child"]) -> Fault:
     return kill
 
 
-def freeze_one(which: Literal["guardian", "keeper", "child"]) -> Fault:
+def freeze_one(which: Part) -> Fault:
     def freeze(service: Service, random: Random) -> bool:
         pid = getattr(tree_of(service, random), which)
         return pid is not None and _frozen([pid], random.uniform(0.5, 3.0))
@@ -137,7 +144,7 @@ def fill_the_apis_disk(service: Service, random: Random) -> bool:
 def kill_describer(service: Service, random: Random) -> bool:
     told = below(service.api.pid)
     describers = [
-        pid for pid, command in told.items() if "abcore.describe" in command and LEASH not in command
+        pid for pid, command in told.items() if "abcore.describe" in command and "leash" not in command
     ]
     return send(describers, signal.SIGKILL)
 
@@ -288,6 +295,8 @@ KINDS = (
     Kind("worker: SIGSTOP, thaws in time", "workers", freeze_worker),
     Kind("worker: SIGSTOP beyond its lease", "workers", freeze_worker_beyond_its_lease),
     Kind("worker: disk full", "workers", fill_the_workers_disk),
+    Kind("fork server: kill -9", "workers", kill_one("fork_server")),
+    Kind("fork server: SIGSTOP", "workers", freeze_one("fork_server")),
     Kind("guardian: kill -9", "workers", kill_one("guardian")),
     Kind("guardian: SIGSTOP", "workers", freeze_one("guardian")),
     Kind("guardian's keeper: kill -9", "workers", kill_one("keeper")),

@@ -98,6 +98,14 @@ def below(pid: int) -> dict[int, str]:
     return {child: told for child in linux.descendants(pid) if (told := command_line(child))}
 
 
+def parent_of(pid: int) -> int | None:
+    """The process that a process is a child of; None if it has ended."""
+    with suppress(OSError):
+        # The name in parentheses may hold spaces and parentheses too.
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return None
+
+
 def command_line(pid: int) -> str:
     """How a process was called; empty if it has ended."""
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""A child of the tests' own: `child.py BEHAVIOUR FOLDER [--warm] WORKSPACE`, by the protocol of abcore.specs.runs.
+"""A child of the tests' own: `child.py BEHAVIOUR FOLDER WORKSPACE`, by the protocol of abcore.specs.runs.
 
 It trains nothing, and does in a second what a real one does in hours: steps, checkpoints, resuming, stopping, and every
 way to misbehave. FOLDER is where a test and its children meet: `starts` gets a line a start, `gate` lets a child go on.
@@ -23,13 +23,20 @@ from abcore.specs.runs import HEADWAY, ExitCode, RunResult
 
 STEPS = 5
 COMPUTATION = Computation(precision="fp32", memory_format="contiguous", why="asked for")
-BEHAVIOUR, FOLDER, WORKSPACE = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[-1])
-STOP = []
+BEHAVIOUR, FOLDER, WORKSPACE = "", Path(), Path()
+IMPORTED_BY = os.getpid()
+STOP: list[bool] = []
 
 
-def main() -> None:
-    if "--warm" in sys.argv and not sys.stdin.readline():
-        return
+def get_ready() -> None:
+    """All is imported already."""
+
+
+def main(arguments: list[str]) -> None:
+    global BEHAVIOUR, FOLDER, WORKSPACE  # one process, one run
+    BEHAVIOUR, FOLDER, WORKSPACE = arguments[0], Path(arguments[1]), Path(arguments[2])
+    if arguments[2] == "--gpu":
+        sys.exit(0 if BEHAVIOUR == "sees_gpu" else "CUDA is gone")
     signal.signal(signal.SIGTERM, lambda *_: STOP.append(True))
     with (FOLDER / "starts").open("a") as starts:
         print(WORKSPACE.name, file=starts)
@@ -159,6 +166,7 @@ def probe(out: events.EventWriter) -> None:
     ]
     details = {
         "process": os.getpid(),
+        "imported_by": IMPORTED_BY,
         "environment": dict(os.environ),
         "interfaces": interfaces,
         "network": os.readlink("/proc/self/ns/net"),
@@ -243,6 +251,8 @@ BEHAVIOURS = {
     "stubborn": stubborn,
     "tick": tick,
     "probe": probe,
+    "sees_gpu": probe,
+    "sees_no_gpu": probe,
     "link_out": link_out,
     "link_log": link_log,
     "babble": babble,
@@ -254,4 +264,4 @@ BEHAVIOURS = {
 }
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

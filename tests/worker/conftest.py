@@ -50,8 +50,8 @@ class House:
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def child(self, behaviour: str) -> tuple[str, ...]:
-        """The command of a child that behaves so."""
-        return (sys.executable, str(HERE / "child.py"), behaviour, str(self.folder))
+        """The program of a child that behaves so."""
+        return (str(HERE / "child.py"), behaviour, str(self.folder))
 
     @contextmanager
     def shift(self, behaviour: str, **settings: Any) -> Iterator[Shift]:

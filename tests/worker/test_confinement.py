@@ -5,12 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import leash
-from leash.linux import IS_LINUX
+from leash.linux import IS_LINUX, descendants
 from store.settings import Settings
 from worker.guardian import Guardian
 from worker.workspace import Workspaces
@@ -24,7 +25,9 @@ TRAIN = {"task": "distill"}
 class Room:
     """A service's folder with a secret in it, and a child that runs a program in its workspace."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, forked: bool) -> None:
+        self.script = folder / "program.py"
+        self.forked = forked
         self.settings = Settings(data_dir=folder / "data", grace_seconds=5.0)
         self.workspaces = Workspaces(self.settings.workspace_dir, "wrk_1")
         self.workspace = self.workspaces.create("job")
@@ -38,19 +41,39 @@ class Room:
         preamble = "import os, sys\nfrom pathlib import Path\n"
         preamble += "".join(f"{name} = Path({str(path)!r})\n" for name, path in names.items())
         preamble += f"worker = {os.getpid()}\n"
-        # As its last argument the child gets its workspace, which Python passes on to the program.
-        guardian = Guardian(self.settings, (sys.executable, "-P", "-c", preamble + program))
+        content = f"exec({preamble + program!r}, {{'__name__': '__main__'}})"
+        self.script.write_text(
+            f"def get_ready(): pass\ndef main(_): {content}\nif __name__ == '__main__': main(())\n"
+        )
+        guardian = Guardian(self.settings, self.workspaces, (str(self.script),))
+        if self.forked:
+            guardian.prepare()
+            wait_for_fork_server(guardian)
         child = guardian.start(self.workspace, run, 0)
+        assert was_forked(guardian, child) == self.forked
         self.missing = child.missing
         code = child.wait(60)
         child.kill()
         child.wait()
+        guardian.close()
         return code, self.workspace.log.read_text()
 
 
-@pytest.fixture
-def room(tmp_path: Path) -> Room:
-    room = Room(tmp_path)
+def wait_for_fork_server(guardian: Guardian) -> None:
+    deadline = time.monotonic() + 30
+    while not guardian._forks._server.ready:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def was_forked(guardian: Guardian, child: leash.Leashed) -> bool:
+    server = guardian._forks._server
+    return server is not None and child.pid in descendants(server.pid)
+
+
+@pytest.fixture(params=[False, True], ids=["started", "forked"])
+def room(tmp_path: Path, request: pytest.FixtureRequest) -> Room:
+    room = Room(tmp_path, request.param)
     yield room
     room.workspaces.close()
 

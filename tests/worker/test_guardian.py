@@ -4,7 +4,7 @@ import pytest
 
 from store.settings import Settings
 from worker.guardian import Guardian
-from worker.workspace import Workspace
+from worker.workspace import Workspace, Workspaces
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,8 @@ def test_each_slot_has_its_own_gpus(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    guardian = Guardian(Settings(data_dir=tmp_path, worker_slots=slots, slot_devices=width))
+    settings = Settings(data_dir=tmp_path, worker_slots=slots, slot_devices=width)
+    guardian = Guardian(settings, Workspaces(settings.workspace_dir, "wrk_1"))
     environment = guardian.environment(Workspace(tmp_path), "distill", slot, 0)
     assert environment.get("CUDA_VISIBLE_DEVICES") == own
     assert guardian.environment(Workspace(tmp_path), "verify_dataset", slot, 0)["CUDA_VISIBLE_DEVICES"] == ""

@@ -83,16 +83,17 @@ def test_no_more_is_given_up_than_the_gpu_needs(
     count = workspace.root / "tmp" / "count"
     count.parent.mkdir(exist_ok=True)
     room = TrainingRoom(picky(needs, secret, count))
-    guardian = Guardian(settings, (sys.executable, "-P", "-c", ""), room)
+    guardian = Guardian(settings, workspaces, ("-c", ""), room)
     environment = guardian.environment(workspace, "distill", 0, 0)
+    usual = guardian._limits(workspace, {"task": "distill"})
     with caplog.at_level(logging.WARNING):
-        limits = [guardian._limits(workspace, {"task": "distill"}, environment) for _ in range(2)][1]
+        limits = [room.with_gpu(usual, environment, workspace.root) for _ in range(2)][1]
     assert (limits.network, limits.files is None) == (network, sees_all)
     assert len(count.read_text()) == asked
     assert bool(caplog.records) == (needs != "nothing")
     assert all("Found no NVIDIA driver" in record.getMessage() for record in caplog.records)
     (workspace.inputs / "upload").write_bytes(b"an input")
-    strict = guardian._limits(workspace, {"task": "verify_dataset"}, environment)
+    strict = guardian._limits(workspace, {"task": "verify_dataset"})
     assert not strict.network
     assert strict.files is not None
     workspaces.close()

@@ -1,4 +1,4 @@
-"""`python worker_process.py CHILD...`: a worker by this environment's settings, with children run by that command."""
+"""`python worker_process.py CHILD...`: a worker by this environment's settings, whose children are that program."""
 
 import sys
 
