@@ -99,7 +99,7 @@ def _seconds_to_first_step(client: Client, folder: Path, dataset: str) -> float:
     return loss.time.timestamp() - started
 
 
-def _upload(client: Client, folder: Path) -> dict[str, str]:
+def _upload(client: Client, folder: Path) -> dict[str, Any]:
     """The teacher and the dataset of the long jobs."""
     model = build_model(ModelSpec.model_validate(TEACHER))
     save_file(model.state_dict(), folder / "teacher.safetensors")
@@ -110,7 +110,7 @@ def _upload(client: Client, folder: Path) -> dict[str, str]:
     }
 
 
-def _whole_job(client: Client, folder: Path, inputs: dict[str, str], turn: int) -> tuple[float, int, Job]:
+def _whole_job(client: Client, folder: Path, inputs: dict[str, Any], turn: int) -> tuple[float, int, Job]:
     """Seconds from the request to the student on this disk, and the child's peak in bytes.
 
     Each turn has a seed of its own: what the teacher said of another one's views is of no use.

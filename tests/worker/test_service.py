@@ -36,7 +36,7 @@ def freeze(worker: subprocess.Popen[bytes], house) -> None:
 
 def children(house) -> list[int]:
     """The job's processes themselves, without their leashes."""
-    return [pid for pid, command in house.living().items() if "child.py" in command.split()[2]]
+    return [pid for pid, command in house.living().items() if command.split()[1] == "-P" and "child.py" in command]
 
 
 @sqlite_only
