@@ -15,6 +15,7 @@ from leash.forker import MOST_BYTES
 from leash.limits import Limits
 from leash.spawning import Leashed, spawn
 
+_SETTLE_SECONDS = 5.0  # what leashes need at most to clean up after the grace
 PATIENCE_SECONDS = 10.0
 """In this time a command starts, or the server is frozen, and no good."""
 
@@ -26,7 +27,13 @@ class ForkServer:
     """
 
     def __init__(
-        self, program: Sequence[str], *, cwd: Path, env: Mapping[str, str], output: int | IO[Any]
+        self,
+        program: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        output: int | IO[Any],
+        grace_seconds: float = 10.0,
     ) -> None:
         """Start it; it is ready later.
 
@@ -34,6 +41,7 @@ class ForkServer:
             program: as `leash.forker` has it.
             cwd, env: its own, which what it imports may see; its commands have theirs.
             output: where it and what it imports write to.
+            grace_seconds: how long it waits for its commands when this process has died; not less than theirs.
 
         Raises:
             OSError: it could not be started.
@@ -51,6 +59,7 @@ class ForkServer:
                 stdout=output,
                 stderr=output,
                 limits=Limits(core_bytes=0),
+                grace_seconds=grace_seconds + _SETTLE_SECONDS,
             )
         except BaseException:
             self._socket.close()

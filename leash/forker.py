@@ -5,7 +5,8 @@ itself, and arguments that every command has. Its module has `get_ready()`, whic
 thread behind, and `main(arguments)`, which is called in each forked process and returns an exit code.
 
 Standard input is a socket of whole messages. Each is a JSON object and three descriptors: where the command's output
-goes, and the leash's two pipes. What is forked is the leash of `leash.main`, and below it the command.
+goes, and the leash's two pipes. What is forked is the leash of `leash.main`, and below it the command. Where nobody is
+left to send a message, this process waits for its commands to end, too.
 """
 
 import gc
@@ -24,6 +25,7 @@ from types import ModuleType
 from typing import Any
 
 from leash.main import hold
+from leash.watch import STOP_SIGNALS
 
 READY = b"ready"
 MOST_BYTES = 2**17
@@ -38,17 +40,21 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # what is shared with the forked stays shared: their collectors leave it alone
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel collects the leashes
+    for number in STOP_SIGNALS:  # sent to all processes at once they would end this one before its commands
+        signal.signal(number, signal.SIG_IGN)
     requests.send(READY)
     while True:
         message, descriptors, _, _ = socket.recv_fds(requests, MOST_BYTES, 3)
         if not message:
-            return
+            break
         with suppress(OSError):  # no process to be had: the spawner sees its pipe close
             if os.fork() == 0:
                 requests.close()
                 _begin(json.loads(message), descriptors, partial(_call, program.main, arguments))
         for descriptor in descriptors:
             os.close(descriptor)
+    with suppress(ChildProcessError):
+        os.wait()  # for all: each sees its spawner's pipe close, and has its grace
 
 
 def _load(words: list[str]) -> tuple[ModuleType, list[str]]:
@@ -67,7 +73,8 @@ def _begin(request: dict[str, Any], descriptors: list[int], call: Callable[..., 
     try:
         output, control, status = descriptors
         os.write(status, json.dumps({"leash": os.getpid()}).encode() + b"\n")
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (signal.SIGCHLD, *STOP_SIGNALS):
+            signal.signal(number, signal.SIG_DFL)
         os.setsid()
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, 0), (output, 1), (output, 2)):

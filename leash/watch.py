@@ -11,7 +11,7 @@ from typing import Literal
 
 from leash import linux
 
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Watch:
@@ -50,7 +50,7 @@ class Watch:
         wake_up, signalled = os.pipe()
         for descriptor in (wake_up, signalled):
             os.set_blocking(descriptor, False)
-        for number in (*_STOP_SIGNALS, signal.SIGCHLD):
+        for number in (*STOP_SIGNALS, signal.SIGCHLD):
             signal.signal(number, self._on_signal)
         signal.set_wakeup_fd(signalled, warn_on_full_buffer=False)
         poll = select.poll()
@@ -121,7 +121,7 @@ class Watch:
         return bool(received)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if number in _STOP_SIGNALS:
+        if number in STOP_SIGNALS:
             self._ask_to_end()
 
     def _ask_to_end(self) -> None:

@@ -23,6 +23,7 @@ class Forks:
         program: Sequence[str],
         workspaces: Workspaces,
         environment: Callable[[Workspace], dict[str, str]],
+        grace_seconds: float,
         *,
         wanted: bool,
     ) -> None:
@@ -30,6 +31,7 @@ class Forks:
         self._program = program
         self._workspaces = workspaces
         self._environment = environment
+        self._grace_seconds = grace_seconds
         self._wanted = wanted and IS_LINUX
         self._lock = threading.Lock()
         self._server: leash.ForkServer | None = None
@@ -49,6 +51,7 @@ class Forks:
                         cwd=self._workspace.root,
                         env=self._environment(self._workspace),
                         output=log,
+                        grace_seconds=self._grace_seconds,
                     )
             except OSError as error:
                 _log.warning("no process could be started to fork children from: %s", error)
@@ -60,7 +63,6 @@ class Forks:
         environment: Mapping[str, str],
         output: IO[Any],
         limits: leash.Limits,
-        grace_seconds: float,
     ) -> leash.Leashed | None:
         """Fork a child; None where it must be started in the long way."""
         server = self._server
@@ -73,7 +75,7 @@ class Forks:
                 env=environment,
                 output=output,
                 limits=limits,
-                grace_seconds=grace_seconds,
+                grace_seconds=self._grace_seconds,
             )
         except OSError as error:
             _log.warning("children are forked from another process from now on: %s", error)

@@ -53,7 +53,13 @@ class Guardian:
         self._settings = settings
         self._program = program
         self._training_room = training_room or TrainingRoom()
-        self._forks = Forks(program, workspaces, self._environment_of_forks, wanted=settings.warm_children)
+        self._forks = Forks(
+            program,
+            workspaces,
+            self._environment_of_forks,
+            settings.grace_seconds,
+            wanted=settings.warm_children,
+        )
 
     def prepare(self) -> None:
         """Get ready to start children quickly."""
@@ -91,12 +97,8 @@ class Guardian:
         *,
         forked: bool,
     ) -> leash.Leashed:
-        arguments, grace_seconds = [str(workspace.root)], self._settings.grace_seconds
-        child = (
-            self._forks.spawn(arguments, workspace, environment, log, limits, grace_seconds)
-            if forked
-            else None
-        )
+        arguments = [str(workspace.root)]
+        child = self._forks.spawn(arguments, workspace, environment, log, limits) if forked else None
         return child or leash.spawn(
             [*PYTHON, *self._program, *arguments],
             cwd=workspace.root,
@@ -104,7 +106,7 @@ class Guardian:
             stdout=log,
             stderr=log,
             limits=limits,
-            grace_seconds=grace_seconds,
+            grace_seconds=self._settings.grace_seconds,
         )
 
     def _limits(self, workspace: Workspace, run: Json) -> leash.Limits:

@@ -63,7 +63,7 @@ class TrainingRoom:
         with self._lock:
             if self._forks_see_gpu is None:
                 with (workspace.root / SAID).open("wb") as output:
-                    child = forks.spawn([GPU_QUESTION], workspace, environment, output, limits, 0.0)
+                    child = forks.spawn([GPU_QUESTION], workspace, environment, output, limits)
                 if child is None:
                     return True
                 reason = _reason(child, workspace.root / SAID)

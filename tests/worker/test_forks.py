@@ -31,6 +31,24 @@ def ready(shift) -> int:
     return forks(shift)._server.pid
 
 
+def forkers(house) -> dict[int, list[bytes]]:
+    """The process of a worker's that forks, and all that it has forked; with the processor time of each."""
+    pids = [
+        pid for pid, command in house.living().items() if "leash.forker" in command and "-I" not in command
+    ]
+    return {pid: Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()[11:13] for pid in pids}
+
+
+def wait_for_fork_server(house) -> None:
+    """Until it has nothing more to do before there is a job."""
+    deadline = time.monotonic() + 30
+    before = None
+    while not before or forkers(house) != before:
+        assert time.monotonic() < deadline
+        before = forkers(house)
+        time.sleep(0.5)
+
+
 def who_did(house, job: Job) -> dict[str, object]:
     note = next(event for event in house.events(job) if event.type == "note")
     return note.data["details"]
@@ -88,13 +106,30 @@ def test_who_is_frozen_is_given_up(
     assert "did not start within 0.5 s" in caplog.text
 
 
-def test_a_worker_that_ends_in_the_middle_of_a_job_ends_its_forked_child(house) -> None:
+def test_a_worker_that_is_killed_in_the_middle_of_a_job_takes_its_forked_child_along(house) -> None:
+    worker = house.process("train", ABDISTILL_WARM_CHILDREN="true")
+    wait_for_fork_server(house)
     job = house.submit()
-    worker = house.process("tick", ABDISTILL_WARM_CHILDREN="true")
-    house.wait_for(job, "job.running")
+    house.wait_for_checkpoint(job, 4)
+    assert len(forkers(house)) == 4, "one that forks, and a leash of two with a child"
     worker.kill()
     worker.wait()
     assert house.nobody_left()
+
+
+def test_a_stop_that_all_processes_are_sent_at_once_gives_the_job_back(house) -> None:
+    """As some who start services send it. The process that forks must not go before the child has saved its state."""
+    worker = house.process("train", ABDISTILL_WARM_CHILDREN="true")
+    wait_for_fork_server(house)
+    job = house.submit()
+    house.wait_for_checkpoint(job, 4)
+    assert len(forkers(house)) == 4
+    for pid in house.living():
+        os.kill(pid, signal.SIGTERM)
+    assert worker.wait(20) == 0
+    back = house.get(job)
+    assert (back.state, back.crashes) == ("queued", 0)
+    assert "run.interrupted" in house.types(job)
 
 
 @pytest.mark.parametrize(("sees", "forked"), [("sees_gpu", True), ("sees_no_gpu", False)])

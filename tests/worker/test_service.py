@@ -36,7 +36,9 @@ def freeze(worker: subprocess.Popen[bytes], house) -> None:
 
 def children(house) -> list[int]:
     """The job's processes themselves, without their leashes."""
-    return [pid for pid, command in house.living().items() if command.split()[1] == "-P" and "child.py" in command]
+    return [
+        pid for pid, command in house.living().items() if command.split()[1] == "-P" and "child.py" in command
+    ]
 
 
 @sqlite_only
