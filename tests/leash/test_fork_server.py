@@ -48,6 +48,14 @@ def main(arguments):
         case ["fill", path]:
             with open(path, "wb") as file:
                 file.write(bytes(100_000))
+        case ["tidy", ready, path]:
+            def tidy_up(*_):
+                time.sleep(0.5)
+                open(path, "w").close()
+                sys.exit(0)
+            signal.signal(signal.SIGTERM, tidy_up)
+            open(ready, "w").close()
+            time.sleep(600)
         case ["family", path]:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -190,26 +198,31 @@ def test_the_server_takes_its_commands_along(
         spawn("end", "0")
 
 
-def test_a_spawner_that_dies_takes_all_along(tree, tmp_path: Path) -> None:
+SPAWNER = textwrap.dedent("""
+    import os, sys, time, leash
+    from pathlib import Path
+    folder, *arguments = Path(sys.argv[1]), *sys.argv[2:]
+    with (folder / "log").open("wb") as log:
+        server = leash.ForkServer((str(folder / "program.py"), "always"), cwd=folder, env=os.environ, output=log)
+        while not server.ready:
+            time.sleep(0.02)
+        server.spawn(arguments, cwd=folder, env=os.environ, output=log, limits=leash.Limits(), grace_seconds=2.0)
+    time.sleep(600)
+""")
+
+
+@pytest.mark.parametrize("what", ["family", "tidy"])
+def test_a_spawner_that_dies_takes_all_along_after_their_grace(tree, tmp_path: Path, what: str) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
-    spawner = textwrap.dedent("""
-        import os, sys, time, leash
-        from pathlib import Path
-        folder = Path(sys.argv[1])
-        with (folder / "log").open("wb") as log:
-            server = leash.ForkServer((str(folder / "program.py"), "always"), cwd=folder, env=os.environ, output=log)
-            while not server.ready:
-                time.sleep(0.02)
-            server.spawn(("family", str(folder / "ready")), cwd=folder, env=os.environ, output=log,
-                limits=leash.Limits(), grace_seconds=1.0)
-        time.sleep(600)
-    """)
     environment = dict(tree.env) | {"PYTHONPATH": str(Path(leash.__file__).parents[1])}
-    process = subprocess.Popen([sys.executable, "-c", spawner, str(tmp_path)], env=environment)
-    wait_for((tmp_path / "ready").exists)
+    ready, tidied = tmp_path / "ready", tmp_path / "tidied"
+    arguments = [what, str(ready), *([str(tidied)] if what == "tidy" else [])]
+    process = subprocess.Popen([sys.executable, "-c", SPAWNER, str(tmp_path), *arguments], env=environment)
+    wait_for(ready.exists)
     process.kill()
     process.wait()
     assert tree.becomes(lambda living: not living, ORPHAN_SECONDS), tree.living()
+    assert tidied.exists() == (what == "tidy")
 
 
 def test_one_that_cannot_get_ready_is_never_ready_and_says_why(tree, tmp_path: Path) -> None:
