@@ -46,7 +46,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	@echo "==> Tests: all but the slow ones, on SQLite and on a PostgreSQL that they start themselves"
 	@$(BIN)/python -m coverage erase
-	@$(SMALL) $(BIN)/python -m coverage run -m pytest -m "not slow" -n 2 --dist loadfile --durations=10 $(TESTS)
+	@$(SMALL) $(BIN)/python -m coverage run -m pytest -m "not slow" -n 3 --dist loadfile --durations=10 $(TESTS)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report --fail-under=90
 
@@ -78,7 +78,7 @@ faults: $(STAMP)
 
 faults-smoke: $(STAMP)
 	@echo "==> Faults, for two minutes in all, on SQLite + folder"
-	@$(SMALL) PYTHONPATH=tests $(BIN)/python -m faults --grounds sqlite --minutes 0.7
+	@$(SMALL) PYTHONPATH=tests $(BIN)/python -m faults --grounds sqlite --minutes 1.1
 
 soak: $(STAMP)
 	@echo "==> Soak: 2,000 small jobs"

@@ -65,7 +65,7 @@ class TrainingRoom:
                 with (workspace.root / SAID).open("wb") as output:
                     child = forks.spawn([GPU_QUESTION], workspace, environment, output, limits)
                 if child is None:
-                    return True
+                    return False
                 reason = _reason(child, workspace.root / SAID)
                 self._forks_see_gpu = reason is None
                 if reason is not None:

@@ -24,9 +24,9 @@ from store.janitor import clean
 
 NUM_USERS = 4
 JOBS_IN_THE_QUEUE = 12
-PAUSE_SECONDS = {"workers": (6.0, 11.0), "front": (6.0, 11.0), "ground": (3.0, 7.0), "clock": (20.0, 40.0)}
-"""Between two faults of one place: a little over 300 in seventeen minutes. Denser ones leave jobs no time to get
-further, and then little is tried but starts."""
+PAUSE_SECONDS = {"workers": (3.0, 6.0), "front": (3.0, 6.0), "ground": (1.5, 3.5), "clock": (10.0, 20.0)}
+"""Between two faults of one place: 300 in about ten minutes. Denser ones leave jobs no time to get further, and then
+little is tried but starts."""
 
 
 class Storm:

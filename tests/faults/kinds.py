@@ -23,6 +23,7 @@ from store.queue import Doorbell
 
 FORKER = "leash.forker"
 HOUR_SECONDS = 3600.0
+SEARCH_SECONDS = 5.0
 COMMIT_SECONDS = 10.0
 
 Fault = Callable[[Service, Random], bool]
@@ -41,49 +42,60 @@ class Tree(NamedTuple):
     """A worker and what it holds: the process that forks, the two processes of a leash, and the child on it."""
 
     worker: Kept
-    fork_server: int | None = None
-    guardian: int | None = None
-    keeper: int | None = None
-    child: int | None = None
+    fork_server: int | None
+    guardian: int
+    keeper: int | None
+    child: int | None
 
 
 Part = Literal["fork_server", "guardian", "keeper", "child"]
 
 
-def tree_of(service: Service, random: Random) -> Tree:
-    worker = random.choice(service.workers)
+def trees_of(worker: Kept) -> list[Tree]:
+    """One for each leash that a worker holds, that of its fork server included."""
     told = below(worker.pid)
     parents = {pid: parent_of(pid) for pid in told}
     leashes = [pid for pid in told if parents[pid] == worker.pid]
     servers = [pid for pid in told if FORKER in told[pid] and parents.get(parents[pid]) in leashes]
-    guardians = leashes + [pid for pid in told if parents[pid] in servers]
-    if not guardians:
-        return Tree(worker)
-    guardian = random.choice(guardians)
-    keepers = [pid for pid in told if parents[pid] == guardian]
-    children = [pid for pid in told if parents[pid] in keepers and pid not in servers]
-    return Tree(worker, *((pids or [None])[0] for pids in (servers, [guardian], keepers, children)))
+    trees = []
+    for guardian in leashes + [pid for pid in told if parents[pid] in servers]:
+        keepers = [pid for pid in told if parents[pid] == guardian]
+        children = [pid for pid in told if parents[pid] in keepers and pid not in servers]
+        parts = (servers, [guardian], keepers, children)
+        trees.append(Tree(worker, *((pids or [None])[0] for pids in parts)))
+    return trees
 
 
-def kill_one(which: Part) -> Fault:
+def tree_with(service: Service, random: Random, part: Part) -> Tree | None:
+    """A random one that has this part; children come and go, so this waits a while for one."""
+    deadline = time.monotonic() + SEARCH_SECONDS
+    while time.monotonic() < deadline:
+        trees = [tree for worker in service.workers for tree in trees_of(worker)]
+        found = [tree for tree in trees if getattr(tree, part) is not None]
+        if found:
+            return random.choice(found)
+        time.sleep(0.02)
+    return None
+
+
+def kill_one(part: Part) -> Fault:
     def kill(service: Service, random: Random) -> bool:
-        tree = tree_of(service, random)
-        pid = getattr(tree, which)
-        if pid is None:
+        tree = tree_with(service, random, part)
+        if tree is None:
             return False
-        top = pid if which == "fork_server" else tree.guardian
-        leashed = below(top) if top is not None else {}
+        pid = getattr(tree, part)
+        leashed = below(pid if part == "fork_server" else tree.guardian)
         hit = send([pid], signal.SIGKILL)
-        service.watch_for_orphans(which, leashed)
+        service.watch_for_orphans(part, leashed)
         return hit
 
     return kill
 
 
-def freeze_one(which: Part) -> Fault:
+def freeze_one(part: Part) -> Fault:
     def freeze(service: Service, random: Random) -> bool:
-        pid = getattr(tree_of(service, random), which)
-        return pid is not None and _frozen([pid], random.uniform(0.5, 3.0))
+        tree = tree_with(service, random, part)
+        return tree is not None and _frozen([getattr(tree, part)], random.uniform(0.5, 3.0))
 
     return freeze
 

@@ -56,13 +56,13 @@ ARCHITECTURE = {"arch": "wide_resnet", "depth": 10, "width": 1}
 TEACHER = ModelSpec(
     architecture=WideResNet(**ARCHITECTURE), image=ImageShape(channels=1, height=8, width=8), num_classes=2
 )
-PHASE = {"epochs": 4, "batch_size": 32}
+PHASE = {"epochs": 24, "batch_size": 16}
 RECIPES: tuple[dict[str, Any], ...] = (
     {"seed": 0, "transfer": PHASE, "finetune": PHASE},
     {"seed": 1, "transfer": None, "finetune": PHASE},
     {"seed": 2, "transfer": PHASE, "finetune": PHASE, "teacher_source": "cached"},
 )
-"""What jobs do, in about a second: both phases, one phase, and with the teacher's answers kept in files."""
+"""What jobs do, in some seconds: both phases, one phase, and with the teacher's answers kept in files."""
 
 
 class Service:
