@@ -24,8 +24,8 @@ from store.janitor import clean
 
 NUM_USERS = 4
 JOBS_IN_THE_QUEUE = 12
-PAUSE_SECONDS = {"workers": (3.0, 6.0), "front": (3.0, 6.0), "ground": (1.5, 3.5), "clock": (10.0, 20.0)}
-"""Between two faults of one place: 300 in about ten minutes. Denser ones leave jobs no time to get further, and then
+PAUSE_SECONDS = {"workers": (4.5, 8.5), "front": (4.5, 8.5), "ground": (2.3, 5.0), "clock": (15.0, 30.0)}
+"""Between two faults of one place: 300 in about twelve minutes. Denser ones leave jobs no time to get further, and then
 little is tried but starts."""
 
 

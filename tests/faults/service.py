@@ -56,7 +56,7 @@ ARCHITECTURE = {"arch": "wide_resnet", "depth": 10, "width": 1}
 TEACHER = ModelSpec(
     architecture=WideResNet(**ARCHITECTURE), image=ImageShape(channels=1, height=8, width=8), num_classes=2
 )
-PHASE = {"epochs": 24, "batch_size": 16}
+PHASE = {"epochs": 16, "batch_size": 16}
 RECIPES: tuple[dict[str, Any], ...] = (
     {"seed": 0, "transfer": PHASE, "finetune": PHASE},
     {"seed": 1, "transfer": None, "finetune": PHASE},
