@@ -150,7 +150,13 @@ class Guardian:
 
     def _environment_of_forks(self, workspace: Workspace) -> dict[str, str]:
         """One thread and no GPU: threads and handles would be lost to the forked, which get theirs by their own."""
-        nothing = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        nothing = {
+            "OMP_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            # An import that asks whether there is a GPU is answered from the line above, and the driver stays asleep.
+            "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+        }
         return self.environment(workspace, "verify_dataset", slot=0, memory_halvings=0) | nothing
 
     def _devices(self, task: str, slot: int) -> dict[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import leash
-from leash.linux import IS_LINUX, descendants
+from leash.linux import IS_LINUX
 from store.settings import Settings
 from worker.guardian import Guardian
 from worker.workspace import Workspaces
@@ -46,16 +46,18 @@ class Room:
             f"def get_ready(): pass\ndef main(_): {content}\nif __name__ == '__main__': main(())\n"
         )
         guardian = Guardian(self.settings, self.workspaces, (str(self.script),))
-        if self.forked:
-            guardian.prepare()
-            wait_for_fork_server(guardian)
-        child = guardian.start(self.workspace, run, 0)
-        assert was_forked(guardian, child) == self.forked
-        self.missing = child.missing
-        code = child.wait(60)
-        child.kill()
-        child.wait()
-        guardian.close()
+        try:
+            if self.forked:
+                guardian.prepare()
+                wait_for_fork_server(guardian)
+            child = guardian.start(self.workspace, run, 0)
+            assert (child._process is None) == self.forked, "a forked one is no child of this process"
+            self.missing = child.missing
+            code = child.wait(60)
+            child.kill()
+            child.wait()
+        finally:
+            guardian.close()
         return code, self.workspace.log.read_text()
 
 
@@ -64,11 +66,6 @@ def wait_for_fork_server(guardian: Guardian) -> None:
     while not guardian._forks._server.ready:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def was_forked(guardian: Guardian, child: leash.Leashed) -> bool:
-    server = guardian._forks._server
-    return server is not None and child.pid in descendants(server.pid)
 
 
 @pytest.fixture(params=[False, True], ids=["started", "forked"])
