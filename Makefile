@@ -5,12 +5,12 @@
 #   make check        ruff, mypy, import-linter, migrations against models
 #   make up           the whole service on this machine: API, worker, broker
 #   make test-slow    the proofs that take minutes
-#   make hostile      520 files made to harm, each into the running service      (~15 min on 2 cores)
+#   make hostile      561 files made to harm, each into the running service      (~10 min on 2 cores)
 #   make audit        the pins against the public advisories (asks a service on the internet)
 #   make contract     the API against its own OpenAPI document, by schemathesis  (~10 min on 2 cores)
 #   make api-lint     the OpenAPI document by spectral                                (needs node, and npm's registry)
 #   make clients      Python and TypeScript clients, generated, type-checked and used   (needs node, and both registries)
-#   make faults       the service under kill -9, freezes, full disks, jumping clocks, on both grounds  (docs/faults.md)
+#   make faults       the service under kill -9, freezes, full disks, jumping clocks, on both grounds  (~13 min; docs/faults.md)
 #   make faults-smoke the same for two minutes in all, on SQLite; part of .ci/run
 #   make soak         2,000 small jobs: API and worker must not grow
 #   make bench        every published figure again
