@@ -59,7 +59,8 @@ class MicroBatches:
         if not self._told:
             self._say(phase, step, batch, "an earlier attempt ended for want of memory")
         while True:
-            before = Before(phase.trained, self._device)
+            # A replayed pass has all its memory already. So what may still fail has changed nothing.
+            before = None if self._replays.replays(phase, batch) else Before(phase.trained, self._device)
             try:
                 return self._accumulate(phase, batch, autocast)
             except (MemoryError, RuntimeError) as error:
@@ -67,7 +68,8 @@ class MicroBatches:
                     raise
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             # Outside of the handler: what it caught holds the failed pass, and with it its memory.
-            before.restore()
+            if before is not None:
+                before.restore()
             self._replays.forget()
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()

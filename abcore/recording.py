@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -50,6 +50,30 @@ class Recording:
         """Do the work again; return what it returned when it was recorded, in the same memory."""
         self._graph.replay()
         return self._result
+
+
+def side_by_side(parts: Sequence[Callable[[], Tensor]], reads: Sequence[Tensor]) -> list[Tensor]:
+    """Do `parts`, none of which needs another; in a recording, let the device do them at the same time.
+
+    Their backward passes, too, then run beside each other and beside what comes before them. `reads` are the tensors
+    that the parts share with the rest: what they lie in must not be used for others while a part may still read it.
+    """
+    if not reads[0].is_cuda or not torch.cuda.is_current_stream_capturing():
+        return [part() for part in parts]
+    here = torch.cuda.current_stream()
+    results, streams = [], []
+    for part in parts:
+        beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own gap
+        beside.wait_stream(here)
+        for tensor in reads:
+            tensor.record_stream(beside)
+        with torch.cuda.stream(beside):
+            results.append(part())
+        results[-1].record_stream(here)
+        streams.append(beside)
+    for beside in streams:
+        here.wait_stream(beside)
+    return results
 
 
 @contextmanager

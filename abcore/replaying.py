@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
+from abcore.data.batches import Batch
 from abcore.events import Note
 from abcore.memory import is_out_of_memory
 from abcore.phases import Look, Phase
@@ -59,9 +60,9 @@ class RecordedPass:
         self._names, values = take_pass(self._phase, self._look, self._autocast)
         return values
 
-    def fits(self, look: Look) -> bool:
-        """Whether `look` is shaped as what was recorded."""
-        return [each.shape for each in look.tensors] == [each.shape for each in self._look.tensors]
+    def takes(self, batch: Batch) -> bool:
+        """Whether `batch` is shaped as the one that was recorded."""
+        return batch.images.shape == self._look.batch.images.shape
 
     def replay(self, look: Look) -> Losses:
         """Take the pass over `look`. Gradients come in the same memory every time, in place of what was there."""
@@ -88,6 +89,11 @@ class Replays:
         self._recorded: RecordedPass | None = None
         self._steps_left = 0
 
+    def replays(self, phase: Phase, batch: Batch) -> bool:
+        """Whether the pass over a batch will be a replay."""
+        recorded = self._recorded
+        return recorded is not None and phase is self._phase and recorded.takes(batch)
+
     def take_pass(self, phase: Phase, look: Look, autocast: Autocast) -> Losses:
         """As `take_pass`. The parameters have no gradients yet."""
         if phase is not self._phase:
@@ -98,7 +104,7 @@ class Replays:
             self._steps_left -= 1
             if not self._steps_left:
                 self._record(phase, look, autocast)
-        if self._recorded is not None and self._recorded.fits(look):
+        if self._recorded is not None and self.replays(phase, look.batch):
             return self._recorded.replay(look)
         return take_pass(phase, look, autocast)
 

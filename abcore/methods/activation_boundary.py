@@ -1,11 +1,13 @@
 """The method of the paper: the student learns on which side of zero each neuron of the teacher is."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor
 
 from abcore.losses import activation_boundary_loss
 from abcore.methods.base import ConnectedMethod, tap_factors
+from abcore.recording import side_by_side
 from abcore.specs.methods import ActivationBoundary
 from abcore.specs.reports import TapPair
 from abcore.views import Views
@@ -22,10 +24,12 @@ class BoundaryTransfer(ConnectedMethod):
 
     def forward(self, student: Views, teacher: Views) -> dict[str, Tensor]:
         """Return one weighted loss a tap pair, shallow to deep. Of the teacher only the boundaries are used."""
-        connected = self.connect(student.preacts)
-        return {
-            name: factor * activation_boundary_loss(preact_BCHW, teacher_on_BCHW, self._margin)
-            for name, factor, preact_BCHW, teacher_on_BCHW in zip(
-                self._names, self._factors, connected, teacher.boundaries, strict=True
-            )
-        }
+        boundaries = teacher.boundaries
+
+        def loss(tap: int) -> Tensor:
+            preact_BCHW = self.connect_one(tap, student.preacts[tap])
+            return self._factors[tap] * activation_boundary_loss(preact_BCHW, boundaries[tap], self._margin)
+
+        parts = [partial(loss, tap) for tap in range(len(self._names))]
+        losses = side_by_side(parts, [*student.preacts, *boundaries])
+        return dict(zip(self._names, losses, strict=True))

@@ -51,10 +51,12 @@ class ConnectedMethod(FeatureMethod):
 
     def connect(self, preacts: Sequence[Tensor]) -> list[Tensor]:
         """Bring the student's pre-activations, each preact_BCHW, to the shapes of the teacher's."""
-        return [
-            connector(preact_BCHW, size)
-            for connector, preact_BCHW, size in zip(self.connectors, preacts, self._sizes, strict=True)
-        ]
+        return [self.connect_one(tap, preact_BCHW) for tap, preact_BCHW in enumerate(preacts)]
+
+    def connect_one(self, tap: int, preact_BCHW: Tensor) -> Tensor:
+        """Bring the student's pre-activation at one pair, counted from the shallowest, to the teacher's shape."""
+        connected: Tensor = self.connectors[tap](preact_BCHW, self._sizes[tap])
+        return connected
 
 
 def tap_factors(

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from abcore.caching import choose_answers
 from abcore.data.batches import Batch
 from abcore.events import Note
+from abcore.losses import activation_boundary_loss
+from abcore.micro_batches import MicroBatches
 from abcore.phases import FinetunePhase, Look, Phase, TransferPhase, build_phases
 from abcore.progress import Stopped
 from abcore.replaying import FIRST_STEPS, RecordedPass, Replays, take_pass
-from abcore.restoring import random_state
+from abcore.restoring import Before, random_state
 from abcore.setup import Setup, prepare
 from abcore.specs.recipes import Finetune, Recipe
 from abcore.views import Views
@@ -86,13 +88,68 @@ def test_a_replayed_pass_gives_what_the_pass_gives(
             phase.trained.zero_grad(set_to_none=True)
             names, expected = take_pass(phase, look, setup.autocast)
             expected_gradients = gradients(phase)
-            assert recorded.fits(look)
+            assert recorded.takes(look.batch)
             phase.trained.zero_grad(set_to_none=True)
             assert recorded.replay(look)[0] == names
             losses = recorded.replay(look)[1]
             torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-6)
             for gradient, wanted in zip(gradients(phase), expected_gradients, strict=True):
                 assert (gradient - wanted).norm() <= 2e-2 * wanted.norm() + 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_loss_of_one_kernel_is_the_loss_of_several(
+    dtype: torch.dtype, memory_format: torch.memory_format
+) -> None:
+    """On a CPU it is written as separate steps: the same pull, bit for bit, at the margin and beyond it too."""
+    margin = 0.3
+    preact_BCHW = torch.randn(6, 5, 7, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
+    preact_BCHW[0, 0, 0] = torch.tensor([margin, -margin, 0.0], dtype=dtype)
+    preact_BCHW[1, 0, 0] = torch.tensor([torch.inf, -torch.inf, 3e4], dtype=dtype)
+    preact_BCHW = preact_BCHW.to(memory_format=memory_format)
+    for on in (False, True):
+        teacher_on = (torch.randn(6, 5, 7, 3, generator=torch.Generator().manual_seed(1)) > 0) ^ on
+        results = []
+        for device in ("cpu", "cuda"):
+            leaf = preact_BCHW.detach().to(device).requires_grad_()
+            finite = activation_boundary_loss(leaf[2:], teacher_on[2:].to(device), margin)
+            torch.autograd.backward(activation_boundary_loss(leaf, teacher_on.to(device), margin))
+            assert leaf.grad is not None
+            results.append((finite.detach().cpu(), leaf.grad.cpu()))
+        (loss, gradient), (other_loss, other_gradient) = results
+        assert torch.equal(gradient, other_gradient)
+        torch.testing.assert_close(loss, other_loss, rtol=1e-5, atol=0)
+
+
+def test_what_is_not_a_number_stays_so_in_the_loss_of_one_kernel() -> None:
+    preact_BCHW = torch.full((2, 1, 1, 1), torch.nan, device=CUDA)
+    for on in (False, True):
+        teacher_on = torch.full((2, 1, 1, 1), on, device=CUDA)
+        assert activation_boundary_loss(preact_BCHW, teacher_on, 1.0).isnan()
+
+
+def test_nothing_is_set_aside_before_a_replayed_pass(
+    make_bench: MakeBench, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = setup_of(make_bench(recipe=recipe))
+    phase = phase_of(setup, TransferPhase)
+    passes = MicroBatches(CUDA, lambda _: None)
+    copies = 0
+
+    class Counted(Before):
+        def __init__(self, trained: nn.Module, device: torch.device) -> None:
+            nonlocal copies
+            copies += 1
+            super().__init__(trained, device)
+
+    monkeypatch.setattr("abcore.micro_batches.Before", Counted)
+    batch = two_batches(setup)[0]
+    with phase.open():
+        for step in range(FIRST_STEPS + 5):
+            phase.trained.zero_grad(set_to_none=True)
+            passes.backward(phase, batch, step, setup.autocast)
+    assert copies == FIRST_STEPS
 
 
 def test_recording_leaves_no_trace(make_bench: MakeBench, recipe: Recipe) -> None:
