@@ -12,8 +12,8 @@ from abcore.specs.refusals import Refusal
 
 _CPU_INFO = Path("/proc/cpuinfo")
 
-torch.backends.cudnn.benchmark = True
-"""On a GPU, the fastest way of each convolution is found by trying. Batches are shaped alike, so that pays at once."""
+STEPS_WORTH_A_SEARCH = 50_000
+"""Steps of a run that is worth a search for kernels."""
 
 
 def choose_device() -> torch.device:
@@ -36,6 +36,15 @@ def choose_device() -> torch.device:
             hint="Set the worker's `device` to `auto`, or run it where the device is.",
         )
     return torch.device("cuda:0" if name == "cuda" else name)
+
+
+def search_for_kernels(num_steps: int) -> None:
+    """On a GPU, have a run of so many steps try out the ways to compute each of its convolutions, if it is long.
+
+    A tenth of a second for each layer, direction and batch size adds up to a quarter of a minute before the first
+    epoch ends. What is found is faster by a small share of a step.
+    """
+    torch.backends.cudnn.benchmark = num_steps >= STEPS_WORTH_A_SEARCH
 
 
 def describe_device(device: torch.device, count: int = 1) -> str:

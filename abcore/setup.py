@@ -15,6 +15,7 @@ from abcore.computation import choose_computation, torch_format
 from abcore.data.batches import EVALUATION_BATCH_SIZE, Batch, Feed, View
 from abcore.data.dataset import ImageDataset, load_dataset
 from abcore.describe import describe_model, plan_distillation
+from abcore.devices import search_for_kernels
 from abcore.memory import earlier_halvings
 from abcore.methods import build_method
 from abcore.methods.base import FeatureMethod
@@ -134,8 +135,9 @@ def prepare(
     else:
         plan = plan_distillation(student_spec, run.teacher, run.recipe)
         student_description, teacher_description, pairs = plan.student, plan.teacher, plan.pairs
+    num_steps = _num_steps(run.recipe, len(dataset.splits["train"]))
+    search_for_kernels(num_steps)
     if computation is None:
-        num_steps = _num_steps(run.recipe, len(dataset.splits["train"]))
         computation = choose_computation(run.recipe, student_spec, device, num_steps=num_steps)
     layout = torch_format(computation)
     teacher = None

@@ -27,7 +27,12 @@ from abcore.computation import LEAST_STEPS, choose_computation, torch_format
 from abcore.data.batches import Batch, Feed, View
 from abcore.data.dataset import Split
 from abcore.describe import plan_distillation
-from abcore.devices import choose_device, describe_device
+from abcore.devices import (
+    STEPS_WORTH_A_SEARCH,
+    choose_device,
+    describe_device,
+    search_for_kernels,
+)
 from abcore.losses import distillation_loss
 from abcore.methods.activation_boundary import BoundaryTransfer
 from abcore.micro_batches import MicroBatches
@@ -87,6 +92,7 @@ def measure(rounds: int) -> dict[str, Any]:
     """Time the steps; WRN-22-4 teacher, WRN-16-2 student, as in the paper's CIFAR setting."""
     device = choose_device()
     torch.manual_seed(0)
+    search_for_kernels(STEPS_WORTH_A_SEARCH)
     chosen = choose_computation(Recipe(), STUDENT, device, num_steps=LEAST_STEPS)
     plain = Computation(precision="fp32", memory_format="contiguous", why="")
     single = Computation(precision="fp32", memory_format="channels_last", why="")

@@ -70,29 +70,29 @@ TARGETS = (
 ON_A_GPU = """
 ## On a GPU
 
-The same on an H200 (`python -m benchmarks step` there). Passes are replayed as CUDA graphs, which the service does by itself where it
+The same on an H100 (`python -m benchmarks step` there). Passes are replayed as CUDA graphs, which the service does by itself where it
 measures them to be faster ([decision 0012](decisions/0012-a-pass-is-recorded.md)); the written-out method and the plain step
 are not.
 
 """
 GPU_TARGETS = (
     Target(
-        "step-h200", "transcription_over_cached", "transfer step, the method written out, over ours", least=8
+        "step-h100", "transcription_over_cached", "transfer step, the method written out, over ours", least=8
     ),
-    Target("step-h200", "transcription_over_online", "the same, teacher asked at every step", least=2.2),
+    Target("step-h100", "transcription_over_online", "the same, teacher asked at every step", least=2.2),
     Target(
-        "step-h200",
+        "step-h100",
         "defaults_over_plain",
         "transfer step, defaults, over its own step, plain float32",
         most=0.6,
     ),
     Target(
-        "step-h200",
+        "step-h100",
         "cached_fp32",
         "transfer step, cached, over the student's own step, float32, both replayed",
         most=1.15,
     ),
-    Target("step-h200", "finetune", "finetune step, kept logits, over a cross-entropy step", most=1.05),
+    Target("step-h100", "finetune", "finetune step, kept logits, over a cross-entropy step", most=1.05),
 )
 
 
