@@ -38,7 +38,7 @@ class _ActivationBoundary(torch.autograd.Function):
 
 def _pull(preact: Tensor, teacher_on: Tensor, margin: float) -> Tensor:
     """Each line is one pass over a tap, most of them in place: on a CPU memory is what such a loss waits for."""
-    # Arithmetic on bytes is the fastest; and but for them there is one allocation, whose first use costs as a pass does.
+    # Arithmetic on bytes is fastest; and but for them there is one allocation, whose first use costs as a pass does.
     side = teacher_on.to(torch.int8).mul_(2).sub_(1)
     pull = side.to(preact.dtype).mul_(preact)
     return pull.sub_(margin).clamp_max_(0).mul_(side)
