@@ -113,7 +113,7 @@ def _upload(client: Client, folder: Path) -> dict[str, Any]:
 def _whole_job(client: Client, folder: Path, inputs: dict[str, Any], turn: int) -> tuple[float, int, Job]:
     """Seconds from the request to the student on this disk, and the child's peak in bytes.
 
-    It is followed, not polled: ten questions a second took a twelfth of the two cores that it trains on. Each turn has
+    It is followed, not polled: ten questions a second took a twelfth of a core from the training. Each turn has
     a seed of its own: what the teacher said of another one's views is of no use.
     """
     wait_for_fork_server(folder / "service")
