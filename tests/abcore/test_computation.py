@@ -8,7 +8,9 @@ import torch
 
 from abcore import computation
 from abcore.computation import LEAST_STEPS, choose_computation
+from abcore.devices import STEPS_WORTH_A_SEARCH
 from abcore.progress import Stopped
+from abcore.setup import prepare
 from abcore.specs.architectures import ImageShape, ModelSpec, WideResNet
 from abcore.specs.computations import Computation
 from abcore.specs.recipes import Recipe
@@ -97,3 +99,17 @@ def test_a_recipe_with_what_a_report_says_repeats_its_run(
     told = {"precision": report.computation.precision, "memory_format": report.computation.memory_format}
     again = make_bench("again", recipe=Recipe.model_validate({**recipe.model_dump(), **told}))
     assert student_sha256(again) == expected
+
+
+def test_only_a_long_run_searches_for_the_fastest_kernels(
+    make_bench: Callable[..., Any], recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    found = []
+    for epochs in (1, STEPS_WORTH_A_SEARCH // 50):
+        finetune = {"epochs": epochs, "batch_size": 2, "kd_weight": 0, "cross_entropy_weight": 1}
+        told = {**recipe.model_dump(), "transfer": None, "finetune": finetune, "precision": "fp32"}
+        bench = make_bench(f"{epochs}", recipe=Recipe.model_validate(told | {"memory_format": "contiguous"}))
+        prepare(bench.run, bench.workspace, torch.device("cpu"), lambda: False)
+        found.append(torch.backends.cudnn.benchmark)
+    assert found == [False, True]

@@ -89,6 +89,7 @@ def test_a_replayed_pass_gives_what_the_pass_gives(
             names, expected = take_pass(phase, look, setup.autocast)
             expected_gradients = gradients(phase)
             assert recorded.takes(look.batch)
+            assert recorded.fits(look)
             phase.trained.zero_grad(set_to_none=True)
             assert recorded.replay(look)[0] == names
             losses = recorded.replay(look)[1]
