@@ -1,5 +1,6 @@
 """Two ways in which a child fails that it cannot tell itself: it hangs, or the kernel takes its memory away."""
 
+import resource
 import signal
 import time
 from contextlib import suppress
@@ -18,6 +19,9 @@ MOST_STALLS = 2
 """A job that hangs at the same place this often hangs because of itself."""
 
 KERNEL_COUNTERS = Path("/proc/vmstat")
+
+# oneDNN calls a kernel whose code it could not allocate as if it had; C++ that cannot say bad_alloc aborts.
+_NATIVE_DEATHS = frozenset({-signal.SIGSEGV, -signal.SIGABRT})
 
 
 class Stalled(Exception):
@@ -62,10 +66,12 @@ def stalled(error: Stalled) -> Problem:
 
 
 class MemoryWatch:
-    """Whether the kernel killed for want of memory since this was made.
+    """Whether a child that ended wanted memory: it says so, or the kernel killed for it since this was made.
 
-    Its counter is that of the machine: another process may have been meant. Then a job goes on in smaller parts than it
-    must, which costs time and no accuracy.
+    The kernel's counter is that of the machine: another process may have been meant. And where addresses are limited
+    (`ulimit -v`), native libraries die of an allocation that they take for granted: so such a death has that reason
+    there, though it may have another. Where that is wrong, a job goes on in smaller parts than it must, which costs
+    time and no accuracy.
     """
 
     def __init__(self) -> None:
@@ -73,6 +79,8 @@ class MemoryWatch:
 
     def explains(self, code: int) -> bool:
         """Whether a child that ended with this code had too little memory."""
+        if code in _NATIVE_DEATHS:
+            return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
         return code == ExitCode.OUT_OF_MEMORY or (code == -signal.SIGKILL and self._kills() > self._before)
 
     def _kills(self) -> int:
@@ -86,10 +94,10 @@ class MemoryWatch:
 
 def out_of_memory(code: int) -> Problem:
     """The problem of an attempt for which there was too little memory."""
-    who = "was killed by the kernel" if code < 0 else "ended"
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else "ended"
     return Problem(
         code=OUT_OF_MEMORY,
-        message=f"The job's process {who} for want of memory.",
+        message=f"The job's process {how} for want of memory.",
         hint="The next attempt computes its batches in halves. A smaller student, teacher or batch_size needs less.",
     )
 

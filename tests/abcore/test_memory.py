@@ -26,6 +26,8 @@ from abcore.specs.runs import ExitCode
 from abcore.views import Views
 
 MakeBench = Callable[..., Any]
+ANSWERED_BY_HALVES = (ExitCode.OUT_OF_MEMORY, -signal.SIGSEGV)
+"""What an attempt could not answer itself, because of how its memory lies: a worker begins the next with halves."""
 STUDENT = WideResNet(arch="wide_resnet", depth=10, width=2)
 CPU = torch.device("cpu")
 
@@ -197,16 +199,11 @@ def test_a_real_limit_of_this_machine(
     bench = make_bench("starved", recipe=alone, teacher=None, student=STUDENT)
     save_large_images(bench.workspace / "inputs" / "dataset.safetensors")
     program = [sys.executable, "-c", _STARVED, str(room_bytes), str(bench.workspace)]
-    halvings = 0
-    # What one attempt cannot answer itself, because of how its memory lies, the next begins with. Now and then a native
-    # library takes an allocation for granted, and the process dies of it: such an attempt is made again.
-    for _ in range(4):
+    for attempt in range(3):
         # One arena: each thread's own would reserve 64 MiB of addresses.
-        environment = {**os.environ, "MALLOC_ARENA_MAX": "1", HALVINGS_VARIABLE: str(halvings)}
+        environment = {**os.environ, "MALLOC_ARENA_MAX": "1", HALVINGS_VARIABLE: str(attempt)}
         ended = subprocess.run(program, check=False, env=environment, capture_output=True)
-        if ended.returncode == ExitCode.OUT_OF_MEMORY:
-            halvings += 1
-        elif ended.returncode != -signal.SIGSEGV:
+        if ended.returncode not in ANSWERED_BY_HALVES:
             break
     told = [record.images for record in bench.events("run.micro_batch")]
     print(ended.returncode, told, ended.stderr.decode()[-2000:])

@@ -1,6 +1,7 @@
 """Children that hang, and children for which there is too little memory."""
 
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -94,5 +95,18 @@ def test_a_kill_that_the_kernel_did_not_count_has_another_reason(
     assert not watch.explains(-signal.SIGKILL)
     (tmp_path / "vmstat").write_text("oom_kill 4\n")
     assert watch.explains(-signal.SIGKILL)
-    assert not watch.explains(-signal.SIGSEGV)
     assert not watch.explains(os.EX_OK)
+
+
+@pytest.mark.parametrize("code", [-signal.SIGSEGV, -signal.SIGABRT])
+def test_a_native_library_dies_for_want_of_memory_where_addresses_are_limited(code: int) -> None:
+    watch = trouble.MemoryWatch()
+    now, most = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    try:
+        assert most == resource.RLIM_INFINITY, "the tests themselves run under `ulimit -v`"
+        assert not watch.explains(code)
+        resource.setrlimit(resource.RLIMIT_AS, (2**46, most))
+        assert watch.explains(code)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (now, most))
