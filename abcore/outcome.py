@@ -9,8 +9,8 @@ from torch import Tensor
 
 from abcore.caching import Choice
 from abcore.devices import versions
-from abcore.evaluate import agreement, evaluate
-from abcore.phases import Phase, TransferPhase
+from abcore.evaluate import Evaluation, agreement, evaluate
+from abcore.phases import FinetunePhase, Phase, TransferPhase
 from abcore.setup import Setup
 from abcore.specs.complete_report import Curve
 from abcore.specs.reports import Accuracy, DistillReport, TapSimilarity
@@ -51,7 +51,7 @@ class Outcome:
 
 
 def measure_outcome(trained: Trained) -> Outcome:
-    """Evaluate student and teacher on all held-out splits.
+    """Evaluate student and teacher on all held-out splits, where training has not done so already.
 
     Raises:
         Stopped: the run was asked to stop.
@@ -63,14 +63,14 @@ def measure_outcome(trained: Trained) -> Outcome:
     agreements: dict[str, float] = {}
     confusion: dict[str, Tensor] = {}
     for split in setup.dataset.held_out:
-        of_student = evaluate(setup.student, setup.evaluation_batches(split))
+        of_student = _evaluate_student(trained, split)
         student_accuracy[split] = of_student.accuracy
         labels_N = setup.dataset.splits[split].labels
         confusion[split] = _confusion(
             of_student.predictions.cpu(), labels_N, len(setup.dataset.report.classes)
         )
         if setup.teacher is not None and setup.same_classes:
-            of_teacher = evaluate(setup.teacher.model, setup.evaluation_batches(split))
+            of_teacher = setup.evaluate_teacher(split)
             teacher_accuracy[split] = of_teacher.accuracy
             agreements[split] = agreement(of_student.predictions, of_teacher.predictions)
     if setup.teacher is not None:
@@ -124,6 +124,14 @@ def curves(history: Sequence[dict[str, Any]]) -> tuple[Curve, ...]:
             )
         )
     return tuple(found)
+
+
+def _evaluate_student(trained: Trained, split: str) -> Evaluation:
+    """Measure the student, unless the last phase has measured these very weights on this split."""
+    setup, last = trained.setup, trained.phases[-1]
+    if isinstance(last, FinetunePhase) and last.evaluation and split == setup.dataset.evaluation_split:
+        return last.evaluation
+    return evaluate(setup.student, setup.evaluation_batches(split))
 
 
 def _confusion(predictions_N: Tensor, labels_N: Tensor, num_classes: int) -> Tensor:

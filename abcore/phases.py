@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from abcore.answers import Answers
 from abcore.caching import Choice
 from abcore.data.batches import Batch
-from abcore.evaluate import agreement, evaluate, evaluating, measure_similarity
+from abcore.evaluate import Evaluation, agreement, evaluate, evaluating, measure_similarity
 from abcore.events import PhaseName
 from abcore.losses import distillation_loss
 from abcore.methods.base import ConnectedMethod, FeatureMethod
@@ -162,7 +162,8 @@ class FinetunePhase(Phase):
     """Stage 2: the student learns the task, from labels, from the teacher's logits, or from both.
 
     A `method` that acts in this phase adds its losses. With `keep: best` the student ends with the weights of the epoch
-    that was best on the evaluation split.
+    that was best on the evaluation split. `evaluation` is what the student, as it ends, came to on that split; None
+    where another attempt measured it.
     """
 
     name = "finetune"
@@ -179,7 +180,7 @@ class FinetunePhase(Phase):
         self._method = method
         self._head = setup.transfer_head
         self._needs_logits = spec.kd_weight > 0 or self._head is not None
-        self._teacher_predictions_N: Tensor | None = None
+        self.evaluation: Evaluation | None = None
         names = [pair.student.name for pair in setup.pairs] if method is not None else []
         self._student_taps = TapCapture(setup.student, names)
 
@@ -255,18 +256,19 @@ class FinetunePhase(Phase):
             "eval/loss": result.accuracy.loss,
         }
         if self._setup.teacher is not None and self._setup.same_classes:
-            if self._teacher_predictions_N is None:
-                batches = self._setup.evaluation_batches()
-                self._teacher_predictions_N = evaluate(self._setup.teacher.model, batches).predictions
-            figures["eval/agreement"] = agreement(result.predictions, self._teacher_predictions_N)
-        self._remember(result.accuracy.top1)
+            of_teacher = self._setup.evaluate_teacher(self._setup.dataset.evaluation_split)
+            figures["eval/agreement"] = agreement(result.predictions, of_teacher.predictions)
+        self._remember(result)
         return figures
 
-    def _remember(self, top1: float) -> None:
-        if top1 <= self.memory.get("top1", -1.0):
+    def _remember(self, result: Evaluation) -> None:
+        is_best = result.accuracy.top1 > self.memory.get("top1", -1.0)
+        if is_best or self._spec.keep == "last":
+            self.evaluation = result
+        if not is_best:
             self.memory["waited"] += 1
             return
-        self.memory |= {"top1": top1, "waited": 0}
+        self.memory |= {"top1": result.accuracy.top1, "waited": 0}
         if self._spec.keep == "best":
             weights = {name: tensor.clone() for name, tensor in self._setup.student.state_dict().items()}
             self.memory["student"] = weights

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from abcore.data.batches import EVALUATION_BATCH_SIZE, Batch, Feed, View
 from abcore.data.dataset import ImageDataset, load_dataset
 from abcore.describe import describe_model, plan_distillation
 from abcore.devices import search_for_kernels
+from abcore.evaluate import Evaluation, evaluate
 from abcore.memory import earlier_halvings
 from abcore.methods import build_method
 from abcore.methods.base import FeatureMethod
@@ -52,6 +53,7 @@ class Setup:
     cache_folder: Path
     should_stop: Callable[[], bool]
     team: Team
+    _of_teacher: dict[str, Evaluation] = field(default_factory=dict)
 
     @property
     def trained(self) -> nn.ModuleDict:
@@ -98,6 +100,18 @@ class Setup:
             if self.should_stop():
                 raise Stopped
             yield batch
+
+    def evaluate_teacher(self, split: str) -> Evaluation:
+        """Measure the teacher on a held-out split: once, for it does not change.
+
+        Raises:
+            Stopped: the run was asked to stop.
+            Refusal: its logits are not finite.
+        """
+        assert self.teacher is not None, "the run has no teacher"
+        if split not in self._of_teacher:
+            self._of_teacher[split] = evaluate(self.teacher.model, self.evaluation_batches(split))
+        return self._of_teacher[split]
 
     def autocast(self) -> AbstractContextManager[None]:
         """The precision of forward passes in training."""

@@ -352,22 +352,3 @@ def test_a_run_with_mixing_and_smoothing_resumes_exactly(
         with pytest.raises(Stopped):
             bench.distill(stop_after=stop_after)
     assert sha256(bench.distill()) == expected
-
-
-def test_the_best_epoch_is_kept(make_bench: MakeBench, recipe: Recipe) -> None:
-    # A rate that rises until training falls apart: the last epoch is not the best.
-    finetune = {
-        "epochs": 6,
-        "batch_size": 40,
-        "keep": "best",
-        "schedule": {"name": "step", "milestones": [0.6], "gamma": 30},
-    }
-    for keep in ("best", "last"):
-        changed = Recipe.model_validate(
-            {**recipe.model_dump(), "transfer": None, "finetune": {**finetune, "keep": keep}}
-        )
-        bench = make_bench(keep, recipe=changed)
-        top1 = bench.distill().report.student_accuracy["test"].top1
-        curve = [r.values["eval/top1"] for r in bench.events("metrics") if "eval/top1" in r.values]
-        assert max(curve) > curve[-1]
-        assert top1 == (max(curve) if keep == "best" else curve[-1])
