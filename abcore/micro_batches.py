@@ -28,14 +28,19 @@ class MicroBatches:
     `own_halvings` is what must survive a resume.
     """
 
-    def __init__(self, device: torch.device, tell: Callable[[MicroBatch | Note], None]) -> None:
-        """Compute on `device`; `tell` is told of each time that a batch was halved, and of what is replayed."""
+    def __init__(
+        self, device: torch.device, tell: Callable[[MicroBatch | Note], None], *, compiles: bool = False
+    ) -> None:
+        """Compute on `device`; `tell` is told of each time that a batch was halved, and of what is replayed.
+
+        With `compiles`, whole batches of phases that repeat themselves are computed by `torch.compile`.
+        """
         self.own_halvings = 0
         self._earlier_halvings = earlier_halvings()
         self._told = not self._earlier_halvings
         self._device = device
         self._tell = tell
-        self._replays = Replays(device, tell)
+        self._replays = Replays(device, tell, compiles=compiles)
 
     def backward(
         self,
@@ -87,7 +92,7 @@ class MicroBatches:
             share = batch.share * len(part.labels) / len(batch.labels)
             if share == 1.0:
                 return self._replays.take_pass(phase, look, autocast)
-            names, losses = take_pass(phase, look, autocast, share)
+            names, losses = take_pass(phase.losses, look, autocast, share)
             total = losses if total is None else total + losses
         assert total is not None, "a batch without images"
         return names, total

@@ -58,7 +58,7 @@ def side_by_side(parts: Sequence[Callable[[], Tensor]], reads: Sequence[Tensor])
     Their backward passes, too, then run beside each other and beside what comes before them. `reads` are the tensors
     that the parts share with the rest: what they lie in must not be used for others while a part may still read it.
     """
-    if not reads[0].is_cuda or not torch.cuda.is_current_stream_capturing():
+    if torch.compiler.is_compiling() or not reads[0].is_cuda or not torch.cuda.is_current_stream_capturing():
         return [part() for part in parts]
     here = torch.cuda.current_stream()
     results, streams = [], []

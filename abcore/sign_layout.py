@@ -54,12 +54,10 @@ class SignLayout:
         ends = [0]
         for size in self._tap_bytes:
             ends.append(ends[-1] + size)
-        eights = _eight_bools(packed_BP.device)
         boundaries = []
         for (channels, height, width), (start, end) in zip(self.shapes, pairwise(ends), strict=True):
             tap_BP = packed_BP[:, start:end]
-            on_BN = eights.index_select(0, tap_BP.flatten().int()).view(torch.bool).view(len(packed_BP), -1)
-            on_BN = on_BN[:, : channels * height * width]
+            on_BN = _bits(tap_BP)[:, : channels * height * width]
             if self.channels_last:
                 boundaries.append(on_BN.reshape(-1, height, width, channels).permute(0, 3, 1, 2))
             else:
@@ -69,6 +67,16 @@ class SignLayout:
     @property
     def _tap_bytes(self) -> list[int]:
         return [-(-channels * height * width // 8) for channels, height, width in self.shapes]
+
+
+def _bits(packed_BP: Tensor) -> Tensor:
+    """Eight bools a byte, (B, 8 P)."""
+    if torch.compiler.is_compiling():
+        # What is written out becomes part of the kernel that reads the bits.
+        shifts = torch.arange(8, device=packed_BP.device, dtype=torch.uint8)
+        return ((packed_BP[..., None] >> shifts) & 1).bool().flatten(1)
+    eights = _eight_bools(packed_BP.device).index_select(0, packed_BP.flatten().int())
+    return eights.view(torch.bool).view(len(packed_BP), -1)
 
 
 @cache

@@ -57,7 +57,7 @@ class Trainer:
         self._position = Position()
         self._phase_seconds = 0.0
         self._meter = LossMeter(setup.device)
-        self._micro_batches = MicroBatches(setup.device, events.emit)
+        self._micro_batches = MicroBatches(setup.device, events.emit, compiles=setup.run.recipe.compile)
         self._optimizer_state: dict[str, Any] | None = None
 
     def run(self, earlier: Loaded | None) -> None:

@@ -224,6 +224,12 @@ class Recipe(Spec):
         default="auto",
         description="How maps lie in memory: it changes speed and last bits. `auto`: measured, as `precision`.",
     )
+    compile: bool = Field(
+        default=False,
+        description="Have `torch.compile` make the kernels of each phase's steps, before its first one: that takes "
+        "half a minute and more and a C++ compiler on the worker, and is worth it for a long run on a GPU. It "
+        "changes last bits. A phase that cannot be compiled trains as it is, and an event says why.",
+    )
     teacher_source: Literal["auto", "cached", "online"] = Field(
         default="auto",
         description="Where the teacher's answers to augmented images come from. `cached`: it is asked once about "

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -46,8 +47,9 @@ class Probe(ABC):
         if call != self._site.call:
             return tensor
         self.caught = tensor
-        # Tensors made in inference mode count no versions: for them, a later write goes unseen.
-        self._version = None if tensor.is_inference() else tensor._version
+        # Neither what is compiled nor tensors made in inference mode count versions: there a later write goes unseen.
+        counts = not torch.compiler.is_compiling() and not tensor.is_inference()
+        self._version = tensor._version if counts else None
         self._on_caught()
         return tensor.clone() if overwritten else tensor
 

@@ -83,10 +83,10 @@ def test_a_replayed_pass_gives_what_the_pass_gives(
     phase = phase_of(setup, kind)
     with phase.open():
         recorded_on, other = (phase.look(batch) for batch in two_batches(setup))
-        recorded = RecordedPass(phase, recorded_on, setup.autocast)
+        recorded = RecordedPass(phase, recorded_on, setup.autocast, phase.losses)
         for look in (other, recorded_on, other):
             phase.trained.zero_grad(set_to_none=True)
-            names, expected = take_pass(phase, look, setup.autocast)
+            names, expected = take_pass(phase.losses, look, setup.autocast)
             expected_gradients = gradients(phase)
             assert recorded.takes(look.batch)
             assert recorded.fits(look)
@@ -162,7 +162,7 @@ def test_recording_leaves_no_trace(make_bench: MakeBench, recipe: Recipe) -> Non
         torch.cuda.manual_seed(5)
         before = {name: value.clone() for name, value in phase.trained.state_dict().items()}
         random = random_state(CUDA)
-        RecordedPass(phase, look, setup.autocast)
+        RecordedPass(phase, look, setup.autocast, phase.losses)
     assert all(torch.equal(value, before[name]) for name, value in phase.trained.state_dict().items())
     assert all(parameter.grad is None for parameter in phase.trained.parameters())
     assert all(torch.equal(value, random[name]) for name, value in random_state(CUDA).items())
@@ -175,7 +175,7 @@ class _Dropping(Phase):
 
     def __init__(self, waits: str) -> None:
         torch.manual_seed(0)
-        super().__init__(Finetune(), nn.ModuleDict({"model": nn.Linear(64, 64)}).to(CUDA))
+        super().__init__(Finetune(batch_size=8), nn.ModuleDict({"model": nn.Linear(64, 64)}).to(CUDA))
         self._waits = waits
 
     def look(self, batch: Batch) -> Look:
@@ -298,7 +298,7 @@ def test_threads_of_the_process_may_use_the_gpu_while_a_pass_is_recorded(
     thread.start()
     try:
         with phase.open():
-            RecordedPass(phase, phase.look(two_batches(setup)[0]), setup.autocast)
+            RecordedPass(phase, phase.look(two_batches(setup)[0]), setup.autocast, phase.losses)
     finally:
         over.set()
         thread.join()
