@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -84,6 +85,7 @@ def _begin(request: dict[str, Any], descriptors: list[int], call: Callable[..., 
         os.chdir(request["cwd"])
         os.environ.clear()
         os.environ.update(request["env"])
+        tempfile.tempdir = None  # looked up once, in this process's environment
         hold(
             {
                 "control": control,

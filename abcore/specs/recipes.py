@@ -228,7 +228,8 @@ class Recipe(Spec):
         default=False,
         description="Have `torch.compile` make the kernels of each phase's steps, before its first one: that takes "
         "half a minute and more and a C++ compiler on the worker, and is worth it for a long run on a GPU. It "
-        "changes last bits. A phase that cannot be compiled trains as it is, and an event says why.",
+        "changes last bits. A phase that cannot be compiled trains as it is, and an event says why; "
+        "over several devices nothing is compiled.",
     )
     teacher_source: Literal["auto", "cached", "online"] = Field(
         default="auto",

@@ -19,9 +19,10 @@ pytestmark = pytest.mark.skipif(not IS_LINUX, reason="there are no fork servers"
 
 ORPHAN_SECONDS = 5.0
 PROGRAM = """
-import json, os, signal, subprocess, sys, time
+import json, os, signal, subprocess, sys, tempfile, time
 
 def get_ready():
+    tempfile.gettempdir()
     if os.environ.get("STUPID"):
         raise RuntimeError("no such luck")
 
@@ -31,6 +32,7 @@ def main(arguments):
             descriptors = sorted(int(name) for name in os.listdir("/proc/self/fd"))
             print(json.dumps({
                 "arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd(),
+                "temporary": tempfile.gettempdir(),
                 "descriptors": descriptors, "input": sys.stdin.read(), "session": os.getsid(0),
                 "group": os.getpgid(0), "process": os.getpid(),
                 "child_signal": signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL,
@@ -106,13 +108,14 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def test_a_command_has_its_own_surroundings_and_nothing_of_who_forked_it(
     server: leash.ForkServer, spawn: Spawn, tmp_path: Path
 ) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    told = spawn("tell", cwd=tmp_path / "elsewhere", env={"ONLY": "this"})
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    told = spawn("tell", cwd=elsewhere, env={"TMPDIR": str(elsewhere)})
     assert told.wait(10) == 0
     seen = json.loads((tmp_path / "output").read_text())
     assert seen["arguments"] == ["always", "tell"]
-    assert seen["environment"] == {"ONLY": "this"}
-    assert seen["folder"] == str(tmp_path / "elsewhere")
+    assert seen["environment"] == {"TMPDIR": str(elsewhere)}
+    assert seen["folder"] == seen["temporary"] == str(elsewhere)
     assert (seen["input"], seen["child_signal"]) == ("", True)
     # The fourth is the one through which it lists them.
     assert seen["descriptors"][:3] == [0, 1, 2]
