@@ -32,7 +32,11 @@ def main() -> None:
     if unknown := set(asked.names) - set(MEASURES):
         parser.error(f"no such measurement: {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
     RESULTS.mkdir(exist_ok=True)
-    machine = {"python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine()}
+    machine = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+    }
     for name in asked.names or MEASURES:
         figures = {**MEASURES[name](asked.rounds), **machine}
         (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=2) + "\n")
